@@ -1,0 +1,154 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""From a record to the model's input."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, BoxMode, Instances
+
+from kdps.data.transforms import ResizeShortestEdgeFloor
+from kdps.errors import KdpsError, one_line
+
+# Values of INPUT.RESIZE.
+RESIZES = ("shortest_edge", "shortest_edge_floor")
+
+
+class PersonSearchDatasetMapper:
+    """Read the image of a record and transform its boxes with it.
+
+    In training the result has ``image``, a (C, H, W) tensor in ``INPUT.FORMAT`` order, and
+    ``instances`` with ``gt_boxes``, ``gt_classes`` (0) and ``gt_pids`` (int64, -1 unlabelled);
+    the fields are there, empty, for an image without people. Boxes are clipped to the image and
+    those without area left out.
+
+    At test time the result has ``image``, the original ``height`` and ``width``, ``queries``
+    (``Instances`` with ``boxes`` in pixels of the network input and int64 ``query_ids``) and, if
+    ``with_annotated``, ``annotated`` with ``boxes`` in record order. These boxes are neither
+    clipped nor dropped, so that each keeps its place.
+
+    ``file_name``, ``image_id`` and ``cam_id`` stay in both.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        with_annotated: bool = False,
+    ) -> None:
+        """
+        Args:
+            is_train: whether records are mapped for training.
+            augmentations: applied in this order to image and boxes.
+            image_format: channel order, as ``INPUT.FORMAT``.
+            with_annotated: at test time, pass the annotated boxes on as well.
+        """
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.with_annotated = with_annotated
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        return {
+            "is_train": is_train,
+            "augmentations": build_augmentation(cfg, is_train),
+            "image_format": cfg.INPUT.FORMAT,
+            "with_annotated": cfg.TEST.PERSON_SEARCH.GT_BOXES,
+        }
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Map one record (see ``kdps.data.records``); the record itself is not changed.
+
+        Raises:
+            KdpsError: the image cannot be read or has another size than recorded, or a query box
+                has no part in it.
+        """
+        result = copy.deepcopy(record)
+        annotations = result.pop("annotations", [])
+        queries = result.pop("queries", [])
+        image = self._read(result)
+        h, w = image.shape[:2]
+        aug_input = T.AugInput(image)
+        transforms = self.augmentations(aug_input)
+        image = aug_input.image
+        result["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        size = image.shape[:2]
+
+        if self.is_train:
+            result["instances"] = _training_instances(annotations, transforms, size)
+            return result
+        for query in queries:
+            _require_overlap(query, h, w, result["file_name"])
+        targets = Instances(size, boxes=_transform_boxes(queries, transforms))
+        targets.query_ids = torch.tensor([q["query_id"] for q in queries], dtype=torch.int64)
+        result["queries"] = targets
+        if self.with_annotated:
+            result["annotated"] = Instances(size, boxes=_transform_boxes(annotations, transforms))
+        return result
+
+    def _read(self, record: dict[str, Any]) -> np.ndarray:
+        path = record["file_name"]
+        try:
+            image = utils.read_image(path, format=self.image_format)
+            utils.check_image_size(record, image)  # fills the size in where it is missing
+        except utils.SizeMismatchError as error:
+            size = f"{record['width']}x{record['height']}"
+            found = f"{image.shape[1]}x{image.shape[0]}"
+            raise KdpsError(f"image {path} is {found}, its record says {size}") from error
+        except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
+            raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
+        return image
+
+
+def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
+    """Detectron2's augmentations of ``cfg.INPUT``, with the resize of ``cfg.INPUT.RESIZE``."""
+    augmentations = utils.build_augmentation(cfg, is_train)
+    if cfg.INPUT.RESIZE == "shortest_edge_floor":
+        if is_train:
+            sizes, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+            resize = ResizeShortestEdgeFloor(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)
+        else:
+            resize = ResizeShortestEdgeFloor(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        augmentations[0] = resize
+    elif cfg.INPUT.RESIZE != "shortest_edge":
+        known = " or ".join(map(repr, RESIZES))
+        raise KdpsError(f"INPUT.RESIZE is {cfg.INPUT.RESIZE!r}; it should be {known}")
+    if cfg.INPUT.CROP.ENABLED and is_train:
+        augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    return augmentations
+
+
+def _transform_boxes(items: list[dict[str, Any]], transforms: T.TransformList) -> Boxes:
+    boxes = [BoxMode.convert(i["bbox"], i["bbox_mode"], BoxMode.XYXY_ABS) for i in items]
+    array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return Boxes(torch.as_tensor(transforms.apply_box(array), dtype=torch.float32))
+
+
+def _training_instances(
+    annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+) -> Instances:
+    people = [a for a in annotations if a.get("iscrowd", 0) == 0]
+    instances = Instances(size, gt_boxes=_transform_boxes(people, transforms))
+    instances.gt_boxes.clip(size)
+    instances.gt_classes = torch.zeros(len(people), dtype=torch.int64)
+    pids = [person["person_id"] for person in people]
+    instances.gt_pids = torch.tensor(pids, dtype=torch.int64)
+    return instances[instances.gt_boxes.nonempty()]
+
+
+def _require_overlap(query: dict[str, Any], h: int, w: int, path: str) -> None:
+    x1, y1, x2, y2 = BoxMode.convert(query["bbox"], query["bbox_mode"], BoxMode.XYXY_ABS)
+    # Written so that a NaN fails too.
+    if not (min(x2, w) > max(x1, 0) and min(y2, h) > max(y1, 0)):
+        where = f"query {query['query_id']} in image {path}"
+        raise KdpsError(f"{where}: bbox {query['bbox']} has no part in the {w}x{h} image")
