@@ -1,0 +1,67 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""ResNet trunks up to res4 and the res5 stage that the heads copy."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone import ResNet, build_resnet_backbone
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from torch import nn
+
+from kdps.errors import KdpsError
+
+
+@BACKBONE_REGISTRY.register()
+def build_person_search_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """Detectron2's ResNet, frozen as ``MODEL.BACKBONE.FREEZE`` says.
+
+    Raises:
+        KdpsError: an unknown value of ``MODEL.BACKBONE.FREEZE``.
+    """
+    backbone = build_resnet_backbone(cfg, input_shape)
+    freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
+    return backbone
+
+
+def freeze(backbone: ResNet, how: str) -> None:
+    """Take the gradient from parts of a ResNet, in place.
+
+    Args:
+        how: "none", or "stem_affine": the first convolution and the scale and shift of its norm,
+            whose running statistics still move (SeqNet, NAE and COAT).
+    """
+    if how == "stem_affine":
+        for parameter in backbone.stem.parameters():
+            parameter.requires_grad_(False)
+    elif how != "none":
+        raise KdpsError(f"MODEL.BACKBONE.FREEZE is {how!r}; it must be 'none' or 'stem_affine'")
+
+
+def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
+    """The last stage of the ResNet of ``cfg``, for use on pooled regions.
+
+    Returns:
+        The stage, of stride 2, and the number of its output channels.
+    """
+    resnets = cfg.MODEL.RESNETS
+    out_channels = resnets.RES2_OUT_CHANNELS * 8
+    kwargs = {}
+    if resnets.DEPTH >= 50:
+        kwargs = {
+            "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * 8,
+            "num_groups": resnets.NUM_GROUPS,
+            "stride_in_1x1": resnets.STRIDE_IN_1X1,
+        }
+    blocks = 2 if resnets.DEPTH == 18 else 3
+    stage = ResNet.make_stage(
+        BottleneckBlock if resnets.DEPTH >= 50 else BasicBlock,
+        blocks,
+        stride_per_block=[2] + [1] * (blocks - 1),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm=resnets.NORM,
+        **kwargs,
+    )
+    return nn.Sequential(*stage), out_channels

@@ -1,0 +1,59 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""A ResNet small enough to train on a CPU."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock
+from torch import nn
+
+from kdps.errors import KdpsError
+from kdps.modeling.backbone.resnet import freeze
+
+
+@BACKBONE_REGISTRY.register()
+def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """A stem of stride 4 and three stages (res2 to res4) of basic blocks.
+
+    Widths, depths and strides are those of ``MODEL.TINY_RESNET``.
+
+    Raises:
+        KdpsError: not every stage has all three of them.
+    """
+    tiny = cfg.MODEL.TINY_RESNET
+    if {len(tiny.CHANNELS), len(tiny.BLOCKS), len(tiny.STRIDES)} != {3}:
+        raise KdpsError(
+            "MODEL.TINY_RESNET.CHANNELS, BLOCKS and STRIDES must have 3 numbers each, one per stage"
+        )
+    stem = BasicStem(input_shape.channels, tiny.STEM_CHANNELS, cfg.MODEL.RESNETS.NORM)
+    stages = []
+    in_channels = tiny.STEM_CHANNELS
+    for width, blocks, stride in zip(tiny.CHANNELS, tiny.BLOCKS, tiny.STRIDES, strict=True):
+        stages.append(_make_stage(cfg, in_channels, width, blocks, stride))
+        in_channels = width
+    backbone = ResNet(stem, stages, out_features=cfg.MODEL.RESNETS.OUT_FEATURES)
+    freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
+    return backbone
+
+
+def build_tiny_head_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
+    """The stage that the heads apply to pooled regions, and the number of its output channels."""
+    tiny = cfg.MODEL.TINY_RESNET
+    stage = _make_stage(cfg, in_channels, tiny.HEAD_CHANNELS, tiny.HEAD_BLOCKS, tiny.HEAD_STRIDE)
+    return nn.Sequential(*stage), tiny.HEAD_CHANNELS
+
+
+def _make_stage(
+    cfg: CfgNode, in_channels: int, out_channels: int, blocks: int, stride: int
+) -> list[nn.Module]:
+    return ResNet.make_stage(
+        BasicBlock,
+        blocks,
+        stride_per_block=[stride] + [1] * (blocks - 1),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        norm=cfg.MODEL.RESNETS.NORM,
+    )

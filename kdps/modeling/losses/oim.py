@@ -1,0 +1,80 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Online instance matching (OIM) loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kdps.layers.lookup_table import LookupTable
+
+
+def oim_loss(
+    embeddings: torch.Tensor,
+    pids: torch.Tensor,
+    table: torch.Tensor,
+    queue: torch.Tensor,
+    scale: float = 30.0,
+    mask_empty: bool = True,
+) -> torch.Tensor:
+    """Cross entropy of labelled people against the lookup table and the queue.
+
+    "Joint Detection and Identification Feature Learning for Person Search" (Xiao et al., CVPR
+    2017), equations 1 and 3, with ``scale`` the inverse of the temperature. The memory is constant
+    for the gradient. Computed in float32, whatever the type of the embeddings.
+
+    Args:
+        embeddings: (P, D) rows of unit length, one per person (no background).
+        pids: (P,) int64 identities (rows of ``table``); -1 for unlabelled people, without target.
+        table: (L, D) lookup table.
+        queue: (Q, D) circular queue; Q may be 0.
+        scale: factor on the cosine similarities.
+        mask_empty: leave slots that hold nothing yet (zero rows) out of the softmax. With False
+            they take part with a similarity of zero, as in the public implementations. The slot of
+            a row's own identity always takes part.
+
+    Returns:
+        Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
+    """
+    labelled = pids >= 0
+    embeddings, targets = embeddings[labelled].float(), pids[labelled]
+    if len(embeddings) == 0:
+        return embeddings.sum()
+    with torch.autocast(embeddings.device.type, enabled=False):
+        # cat copies: the memory may be updated in place before backward needs these values.
+        memory = torch.cat([table, queue])
+        logits = scale * embeddings @ memory.T
+        if mask_empty:
+            masked = (memory == 0).all(dim=1).repeat(len(targets), 1)
+            masked[torch.arange(len(targets), device=masked.device), targets] = False
+            logits = logits.masked_fill(masked, -torch.inf)
+        return F.cross_entropy(logits, targets)
+
+
+class OIMLoss(nn.Module):
+    """:func:`oim_loss` with its memory.
+
+    The memory moves once per training step, after the loss is formed and outside of backward. A
+    pass in training mode without gradients (precise batch-norm statistics, say) is no training
+    step and leaves it alone.
+    """
+
+    def __init__(self, memory: LookupTable, scale: float = 30.0, mask_empty: bool = True) -> None:
+        super().__init__()
+        self.memory = memory
+        self.scale = scale
+        self.mask_empty = mask_empty
+
+    def forward(self, embeddings: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
+        """Loss of one step; see :func:`oim_loss` for the arguments.
+
+        Raises:
+            KdpsError: an identity is outside the lookup table.
+        """
+        memory = self.memory
+        memory.check_pids(pids)
+        loss = oim_loss(embeddings, pids, memory.table, memory.queue, self.scale, self.mask_empty)
+        if self.training and torch.is_grad_enabled():
+            memory.update(embeddings, pids)
+        return loss

@@ -1,0 +1,4 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from kdps.modeling.meta_arch.person_search_rcnn import PersonSearchRCNN
+
+__all__ = ["PersonSearchRCNN"]

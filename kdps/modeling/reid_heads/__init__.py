@@ -1,0 +1,5 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from kdps.modeling.reid_heads.build import REID_HEADS_REGISTRY, build_reid_head
+from kdps.modeling.reid_heads.norm_aware import NormAwareEmbedding
+
+__all__ = ["REID_HEADS_REGISTRY", "NormAwareEmbedding", "build_reid_head"]

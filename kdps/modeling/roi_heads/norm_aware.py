@@ -1,0 +1,155 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""The head of NAE and of SeqNet's second stage: refined boxes, person logits and embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec, cat
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import Instances
+from torch import nn
+from torch.nn import functional as F
+
+from kdps.layers.lookup_table import LookupTable
+from kdps.modeling.losses import OIMLoss
+from kdps.modeling.reid_heads import build_reid_head
+
+
+@dataclass
+class NormAwarePredictions:
+    """What the head says about R regions of all images.
+
+    Attributes:
+        deltas: (R, 4) box deltas.
+        person_logits: (R,) logits of being a person.
+        embeddings: (R, D) rows of unit length.
+    """
+
+    deltas: torch.Tensor
+    person_logits: torch.Tensor
+    embeddings: torch.Tensor
+
+
+class NormAwareOutputLayers(nn.Module):
+    """Box regression with a batch norm, embedding and person logit, and their losses.
+
+    "Norm-Aware Embedding for Efficient Person Search" (Chen et al., CVPR 2020); the same layers end
+    SeqNet's second stage ("Sequential End-to-end Network for Efficient Person Search", Li and Miao,
+    AAAI 2021). Their code regresses a second, unused box for the background; here it is left out.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        embedding_head: nn.Module,
+        oim: OIMLoss,
+        box2box_transform: Box2BoxTransform,
+        smooth_l1_beta: float,
+        loss_weights: dict[str, float],
+    ) -> None:
+        """
+        Args:
+            input_shape: the region features; boxes are regressed from "res5".
+            embedding_head: see ``REID_HEADS_REGISTRY``.
+            oim: the re-ID loss and its memory.
+            box2box_transform: coder of the boxes.
+            smooth_l1_beta: where the regression loss turns from L2 to L1.
+            loss_weights: weights by loss name; 1 where a name is missing.
+        """
+        super().__init__()
+        self.bbox_pred = nn.Sequential(
+            nn.Linear(input_shape["res5"].channels, 4), nn.BatchNorm1d(4)
+        )
+        for layer in self.bbox_pred:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        self.embedding_head = embedding_head
+        self.oim = oim
+        self.box2box_transform = box2box_transform
+        self.smooth_l1_beta = smooth_l1_beta
+        self.loss_weights = loss_weights
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        reid = cfg.MODEL.REID_HEAD
+        # A model that is only evaluated needs no memory, so -1 (not known) makes none.
+        memory = LookupTable(
+            max(reid.NUM_PIDS, 0), max(reid.QUEUE_SIZE, 0), reid.EMBEDDING_DIM, reid.OIM_MOMENTUM
+        )
+        return {
+            "input_shape": input_shape,
+            "embedding_head": build_reid_head(cfg, input_shape),
+            "oim": OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY),
+            "box2box_transform": Box2BoxTransform(weights=cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS),
+            "smooth_l1_beta": cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA,
+            "loss_weights": {
+                "loss_nae_cls": reid.CLS_LOSS_WEIGHT,
+                "loss_nae_box_reg": reid.BBOX_REG_LOSS_WEIGHT,
+                "loss_oim": reid.LOSS_WEIGHT,
+            },
+        }
+
+    def forward(self, features: dict[str, torch.Tensor]) -> NormAwarePredictions:
+        """
+        Args:
+            features: (R, C) region features by name, as a box head returns them.
+        """
+        embeddings, logits = self.embedding_head(features)
+        return NormAwarePredictions(self.bbox_pred(features["res5"]), logits, embeddings)
+
+    def losses(
+        self, predictions: NormAwarePredictions, proposals: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Losses of one step; this moves the memory of OIM (see :class:`OIMLoss`).
+
+        Args:
+            predictions: for the regions of all images.
+            proposals: sampled proposals with ``proposal_boxes``, ``gt_classes`` (0 person, 1
+                background) and, in images with people, ``gt_boxes`` and ``gt_pids``.
+
+        Returns:
+            "loss_nae_cls" (binary cross entropy, mean over regions), "loss_nae_box_reg" (smooth L1,
+            sum over persons divided by the number of regions) and "loss_oim".
+        """
+        is_person = cat([p.gt_classes for p in proposals]) == 0
+        boxes = cat([p.proposal_boxes.tensor for p in proposals])[is_person]
+        # A proposal in the background carries the box and the identity of some person, too: only
+        # the rows of is_person may be used.
+        gt_boxes = cat([_gt_boxes(p) for p in proposals])[is_person]
+        pids = cat([_gt_pids(p) for p in proposals])[is_person]
+        targets = self.box2box_transform.get_deltas(boxes, gt_boxes)
+        box_loss = F.smooth_l1_loss(
+            predictions.deltas[is_person], targets, beta=self.smooth_l1_beta, reduction="sum"
+        )
+        losses = {
+            "loss_nae_cls": F.binary_cross_entropy_with_logits(
+                predictions.person_logits, is_person.to(predictions.person_logits.dtype)
+            ),
+            "loss_nae_box_reg": box_loss / max(len(is_person), 1),
+            "loss_oim": self.oim(predictions.embeddings[is_person], pids),
+        }
+        return {name: loss * self.loss_weights.get(name, 1.0) for name, loss in losses.items()}
+
+    def predict_boxes(
+        self, predictions: NormAwarePredictions, proposals: list[Instances]
+    ) -> list[torch.Tensor]:
+        """Decoded boxes, (R_i, 4) XYXY pixels of the network input for each image, not clipped."""
+        boxes = cat([p.proposal_boxes.tensor for p in proposals])
+        decoded = self.box2box_transform.apply_deltas(predictions.deltas, boxes)
+        return list(decoded.split([len(p) for p in proposals]))
+
+
+def _gt_boxes(proposals: Instances) -> torch.Tensor:
+    # Proposals of an image without people have no gt_boxes; the values are not used then.
+    return (proposals.gt_boxes if proposals.has("gt_boxes") else proposals.proposal_boxes).tensor
+
+
+def _gt_pids(proposals: Instances) -> torch.Tensor:
+    if proposals.has("gt_pids"):
+        return proposals.gt_pids
+    return torch.full_like(proposals.gt_classes, -1)

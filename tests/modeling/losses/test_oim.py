@@ -1,0 +1,178 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kdps.errors import KdpsError
+from kdps.layers.lookup_table import LookupTable
+from kdps.modeling.losses import OIMLoss, oim_loss
+
+TABLE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+QUEUE = torch.tensor([[-1.0, 0.0]])
+NOTHING = torch.zeros(0, 2)
+
+
+def pids_of(*values):
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def test_golden_value():
+    x = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    # Logits 2 * (0.6, 0.8, -0.6) with target 0 and 2 * (0, 1, 0) with target 1.
+    first = math.log(math.exp(1.2) + math.exp(1.6) + math.exp(-1.2)) - 1.2
+    second = math.log(1 + math.exp(2) + 1) - 2
+    loss = oim_loss(x, pids_of(0, 1), TABLE, QUEUE, scale=2.0)
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_unlabelled_people_have_no_target():
+    x = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    both = oim_loss(x, pids_of(0, -1), TABLE, QUEUE)
+    one = oim_loss(x[:1], pids_of(0), TABLE, QUEUE)
+    torch.testing.assert_close(both, one)
+
+
+def test_empty_slots_are_masked_or_count_as_zero():
+    x = torch.tensor([[1.0, 0.0]])
+    table = torch.cat([TABLE, torch.zeros(3, 2)])
+    queue = torch.zeros(2, 2)
+    masked = oim_loss(x, pids_of(0), table, queue, scale=2.0)
+    assert masked.item() == pytest.approx(math.log(math.exp(2) + 1) - 2, rel=1e-6)
+    counted = oim_loss(x, pids_of(0), table, queue, scale=2.0, mask_empty=False)
+    assert counted.item() == pytest.approx(math.log(math.exp(2) + 6) - 2, rel=1e-6)
+
+
+def test_an_identity_seen_for_the_first_time_is_only_pushed_from_the_others():
+    x = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    table = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    loss = oim_loss(x, pids_of(1), table, NOTHING, scale=2.0)
+    assert loss.item() == pytest.approx(math.log(math.exp(2) + 1), rel=1e-6)
+    loss.backward()
+    assert x.grad[0, 0] > 0
+
+
+def test_the_very_first_batch_has_a_loss_of_zero():
+    x = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    loss = oim_loss(x, pids_of(1), torch.zeros(2, 2), NOTHING)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(x.grad, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("pids", [(-1, -1), ()])
+def test_without_labelled_people_the_loss_is_zero_and_connected(pids):
+    x = torch.randn(len(pids), 2, requires_grad=True)
+    loss = oim_loss(x, pids_of(*pids), TABLE, QUEUE)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("mask_empty", [False, True])
+def test_gradient(mask_empty):
+    generator = torch.Generator().manual_seed(0)
+    x, table, queue = (F.normalize(torch.randn(n, 4, generator=generator)) for n in (5, 3, 2))
+    table[1] = 0
+    x.requires_grad_()
+    pids = pids_of(0, 2, -1, 0, 1)
+    loss = oim_loss(x, pids, table, queue, 10.0, mask_empty)
+    (grad,) = torch.autograd.grad(loss, x)
+    direction = torch.randn(5, 4, generator=generator)
+    with torch.no_grad():
+        step = 1e-2 * direction
+        plus = oim_loss(x + step, pids, table, queue, 10.0, mask_empty)
+        minus = oim_loss(x - step, pids, table, queue, 10.0, mask_empty)
+    assert (grad * direction).sum().item() == pytest.approx((plus - minus).item() / 2e-2, rel=1e-2)
+    assert torch.equal(grad[2], torch.zeros(4))
+
+
+def test_autocast_does_not_touch_the_precision():
+    generator = torch.Generator().manual_seed(0)
+    x = F.normalize(torch.randn(6, 16, generator=generator)).requires_grad_()
+    memory = LookupTable(4, 3, 16)
+    memory.update(x.flip(0), pids_of(0, 1, 2, 3, -1, -1))
+    pids = pids_of(0, 1, 2, 3, -1, 0)
+    expected = oim_loss(x, pids, memory.table, memory.queue)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = oim_loss(x, pids, memory.table, memory.queue)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=0, atol=0)
+
+
+def test_memory_moves_once_per_step_and_backward_still_works():
+    loss = OIMLoss(LookupTable(2, 2, 2))
+    x = torch.tensor([[0.6, 0.8], [1.0, 0.0]], requires_grad=True)
+    loss(x, pids_of(1, -1)).backward()
+    torch.testing.assert_close(loss.memory.table, torch.tensor([[0.0, 0.0], [0.6, 0.8]]))
+    torch.testing.assert_close(loss.memory.queue, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    loss(x, pids_of(1, -1)).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_the_loss_is_formed_with_the_memory_before_the_step():
+    loss = OIMLoss(LookupTable(2, 0, 2), scale=2.0)
+    loss.memory.table.copy_(TABLE)
+    x = torch.tensor([[0.0, 1.0]])
+    expected = oim_loss(x, pids_of(0), TABLE, NOTHING, 2.0)
+    torch.testing.assert_close(loss(x, pids_of(0)), expected)
+
+
+def test_passes_that_are_no_training_steps_leave_the_memory_alone():
+    loss = OIMLoss(LookupTable(2, 2, 2))
+    x = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    with torch.no_grad():
+        loss(x, pids_of(1, -1))
+    loss.eval()
+    loss(x, pids_of(1, -1))
+    assert not any(buffer.any() for buffer in loss.memory.buffers())
+
+
+def test_identity_outside_the_table():
+    loss = OIMLoss(LookupTable(0, 0, 2))
+    with pytest.raises(KdpsError, match="NUM_PIDS"):
+        loss(torch.tensor([[1.0, 0.0]]), pids_of(0))
+
+
+CASES = ["mixed", "no_labelled", "all_background", "only_labelled", "zero_memory", "queue_overrun"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_published_implementations(case, parity_dir):
+    """Loss, gradient and memory of SeqNet, NAE and COAT (which agree bit for bit)."""
+    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
+    prefix = f"oim/{case}/"
+    recorded = {
+        key.removeprefix(prefix): torch.from_numpy(arrays[key])
+        for key in arrays.files
+        if key.startswith(prefix)
+    }
+    loss = OIMLoss(LookupTable(7, 5, 16), mask_empty=False)
+    loss.memory.table.copy_(recorded["lut"])
+    loss.memory.queue.copy_(recorded["cq"])
+    loss.memory.pointer.copy_(recorded["header"])
+    # Published: 0 is the background, 5555 unlabelled, identities count from 1.
+    person = recorded["pids"] > 0
+    pids = torch.where(recorded["pids"] == 5555, 0, recorded["pids"])[person] - 1
+    x = recorded["inputs"].clone().requires_grad_()
+    value = loss(x[person], pids)
+    value.backward()
+    # Without a labelled person the published loss is not a number; its gradient is zero.
+    expected = recorded["loss"].nan_to_num(0.0)
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(x.grad, recorded["grad"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss.memory.table, recorded["lut_after"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(loss.memory.queue, recorded["cq_after"], rtol=0, atol=1e-6)
+    assert loss.memory.pointer == recorded["header_after"]
+
+
+def test_masking_changes_nothing_once_no_slot_is_empty(parity_dir):
+    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
+    table, queue, x = (
+        torch.from_numpy(arrays[f"oim/only_labelled/{name}"]) for name in ("lut", "cq", "inputs")
+    )
+    pids = torch.from_numpy(arrays["oim/only_labelled/pids"]) - 1
+    loss = oim_loss(x, pids, table, queue, mask_empty=True)
+    assert loss.item() == pytest.approx(float(arrays["oim/only_labelled/loss"]), rel=1e-6)

@@ -1,0 +1,227 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.utils.events import EventStorage
+
+import kdps.modeling  # noqa: F401  (registers the model)
+from kdps.errors import KdpsError
+from kdps.utils.testing import make_test_batch, make_training_batch, tiny_cfg
+
+LOSSES = {
+    "loss_rpn_cls",
+    "loss_rpn_loc",
+    "loss_cls",
+    "loss_box_reg",
+    "loss_nae_cls",
+    "loss_nae_box_reg",
+    "loss_oim",
+}
+
+
+def build(*opts, seed=0):
+    torch.manual_seed(seed)
+    return build_model(tiny_cfg(*opts))
+
+
+def detector(*opts):
+    """A model in test mode that takes whatever its first stage proposes for a detection."""
+    model = build("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, *opts).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            # Statistics of a random network, so that its embeddings differ.
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model
+
+
+def train(model, batch):
+    with EventStorage():
+        losses = model.train()(batch)
+    sum(losses.values()).backward()
+    return losses
+
+
+def memory_of(model):
+    return model.roi_heads.reid_predictor.oim.memory
+
+
+def test_training_step():
+    model = build()
+    losses = train(model, make_training_batch([[0, 1, -1], [1, 4]]))
+    assert losses.keys() == LOSSES
+    assert all(loss.isfinite() for loss in losses.values())
+    memory = memory_of(model)
+    assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1])
+    assert memory.pointer > 0
+    # The first batch has an OIM loss of zero (an empty memory), the second has not.
+    losses = train(model, make_training_batch([[0, 1, -1], [1, 4]], seed=1))
+    assert losses["loss_oim"] > 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("pids", [[[0, 1], []], [[], []], [[-1], [-1, -1]], [[-1], []]], ids=str)
+def test_batches_without_people_or_without_labelled_people(pids):
+    model = build()
+    losses = train(model, make_training_batch(pids))
+    assert losses.keys() == LOSSES
+    for name, loss in losses.items():
+        assert loss.isfinite(), name
+    # With several processes every parameter must take part in every step.
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    labelled = {pid for image in pids for pid in image if pid >= 0}
+    filled = memory_of(model).table.any(dim=1).nonzero().flatten().tolist()
+    assert filled == sorted(labelled)
+    if not any(pids):
+        assert not memory_of(model).queue.any()
+
+
+def test_precise_batch_norm_passes_do_not_move_the_memory():
+    model = build().train()
+    with torch.no_grad(), EventStorage():
+        model(make_training_batch([[0, 1, -1]]))
+    assert not any(buffer.any() for buffer in memory_of(model).buffers())
+
+
+def test_a_step_in_mixed_precision():
+    model, batch = build(), make_training_batch([[0, 1, -1], [1, 4]])
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = train(model, batch)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_oim"].dtype == torch.float32
+    assert memory_of(model).table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1], abs=1e-6)
+
+
+def test_identities_beyond_the_table_are_refused():
+    with pytest.raises(KdpsError, match="identity 5 is outside"):
+        train(build(), make_training_batch([[5]]))
+
+
+def test_output_of_a_batch():
+    batch = make_test_batch([2, 0])
+    batch[1]["annotated"] = Instances((64, 96), boxes=Boxes(torch.tensor([[2.0, 4, 20, 50]])))
+    del batch[1]["queries"]
+    with torch.no_grad():
+        outputs = detector()(batch)
+    first, second = outputs
+    assert first.keys() == {"instances", "queries"}
+    assert second.keys() == {"instances", "annotated"}
+    for output in outputs:
+        found = output["instances"]
+        assert len(found) > 1
+        assert found.image_size == (128, 192)
+        assert found.pred_classes.tolist() == [0] * len(found)
+        assert (found.scores.diff() <= 0).all()
+        for instances in output.values():
+            assert instances.pred_embeddings.shape == (len(instances), 16)
+            torch.testing.assert_close(
+                instances.pred_embeddings.norm(dim=1), torch.ones(len(instances))
+            )
+    queries = first["queries"]
+    assert queries.query_ids.tolist() == [0, 1]
+    torch.testing.assert_close(queries.pred_boxes.tensor, 2 * batch[0]["queries"].boxes.tensor)
+    assert second["annotated"].pred_boxes.tensor.tolist() == [[4, 8, 40, 100]]
+
+
+def test_given_boxes_are_never_dropped_or_clipped():
+    boxes = torch.tensor([[-10.0, -5, 20, 40], [30, 30, 30, 30], [90, 60, 120, 80]])
+    batch = make_test_batch([0])
+    batch[0]["queries"] = Instances((64, 96), boxes=Boxes(boxes), query_ids=torch.tensor([7, 3, 5]))
+    with torch.no_grad():
+        queries = detector()(batch)[0]["queries"]
+    assert queries.query_ids.tolist() == [7, 3, 5]
+    torch.testing.assert_close(queries.pred_boxes.tensor, 2 * boxes)
+    assert queries.pred_embeddings.isfinite().all()
+
+
+def test_inputs_are_left_as_they_are():
+    batch = make_test_batch([2])
+    boxes = batch[0]["queries"].boxes.tensor.clone()
+    with torch.no_grad():
+        detector()(batch)
+    assert torch.equal(batch[0]["queries"].boxes.tensor, boxes)
+    assert set(batch[0]["queries"].get_fields()) == {"boxes", "query_ids"}
+
+
+def test_original_size_may_scale_the_axes_differently():
+    batch = make_test_batch([1])
+    batch[0]["height"], batch[0]["width"] = 96, 96
+    with torch.no_grad():
+        queries = detector()(batch)[0]["queries"]
+    scale = torch.tensor([1.0, 1.5, 1.0, 1.5])
+    torch.testing.assert_close(queries.pred_boxes.tensor, batch[0]["queries"].boxes.tensor * scale)
+
+
+def test_a_batch_gives_each_image_its_own_result():
+    model, batch = detector(), make_test_batch([2, 1, 3])
+    with torch.no_grad():
+        together = model(batch)
+        alone = [model([record])[0] for record in batch]
+    for one, two in zip(alone, together, strict=True):
+        assert one.keys() == two.keys()
+        for name in one:
+            assert len(one[name]) == len(two[name])
+            for field, value in one[name].get_fields().items():
+                value, other = (
+                    x.tensor if isinstance(x, Boxes) else x for x in (value, two[name].get(field))
+                )
+                torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_without_detections():
+    model = detector("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+    with torch.no_grad():
+        output = model(make_test_batch([1]))[0]
+    assert len(output["instances"]) == 0
+    assert output["instances"].pred_embeddings.shape == (0, 16)
+    assert len(output["queries"]) == 1
+
+
+def test_a_box_given_as_a_query_or_as_a_detection_has_the_same_embedding():
+    model, batch = detector(), make_test_batch([2])
+    queries = batch[0]["queries"]
+    detected = Instances((64, 96), pred_boxes=queries.boxes, pred_classes=torch.zeros(2))
+    with torch.no_grad():
+        output = model.inference(batch, [detected])[0]
+        raw = model.inference(batch, [detected], do_postprocess=False)[0]
+    torch.testing.assert_close(
+        output["instances"].pred_embeddings, output["queries"].pred_embeddings
+    )
+    torch.testing.assert_close(raw.pred_boxes.tensor, queries.boxes.tensor)
+    torch.testing.assert_close(output["instances"].pred_boxes.tensor, 2 * queries.boxes.tensor)
+
+
+def test_images_are_normalised_then_padded_with_zeros():
+    model = build("MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY", 32)
+    images = model.preprocess_image([{"image": torch.full((3, 40, 70), 200.0)}])
+    assert images.tensor.shape == (1, 3, 64, 96)
+    assert images.image_sizes == [(40, 70)]
+    assert not images.tensor[..., 40:, :].any()
+    assert not images.tensor[..., 70:].any()
+    assert (images.tensor[..., :40, :70] > 1).all()
+
+
+def test_query_mode_best_iou_takes_the_embedding_of_a_detection():
+    model, batch = detector("MODEL.PERSON_SEARCH.QUERY_MODE", "best_iou"), make_test_batch([3])
+    with torch.no_grad():
+        output = model(batch)[0]
+        model.query_mode = "given_box"
+        given = model(batch)[0]
+    queries, found = output["queries"], output["instances"]
+    overlap, best = pairwise_iou(queries.pred_boxes, found.pred_boxes).max(dim=1)
+    touched = overlap > 0
+    assert touched.any()
+    expected = given["queries"].pred_embeddings.clone()
+    expected[touched] = found.pred_embeddings[best[touched]]
+    assert torch.equal(queries.pred_embeddings, expected)
+    assert not torch.equal(expected, given["queries"].pred_embeddings)
+
+
+def test_unknown_query_mode():
+    with pytest.raises(KdpsError, match=r"QUERY_MODE is 'nearest'; it must be 'given_box' or"):
+        build("MODEL.PERSON_SEARCH.QUERY_MODE", "nearest")
