@@ -1,0 +1,30 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""torchvision's ResNet layers under Detectron2's names."""
+
+from __future__ import annotations
+
+import re
+
+from kdps.checkpoint.rules import Rule
+
+NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+
+
+def stem_rules(old: str, new: str) -> list[Rule]:
+    """The first convolution and its norm; ``old`` and ``new`` are module names."""
+    old = re.escape(old)
+    return [
+        Rule(rf"{old}\.conv1\.weight", rf"{new}.stem.conv1.weight"),
+        Rule(rf"{old}\.bn1\.{NORM}", rf"{new}.stem.conv1.norm.\1"),
+    ]
+
+
+def stage_rules(old: str, new: str) -> list[Rule]:
+    """One stage of residual blocks; ``old`` and ``new`` are module names."""
+    old = re.escape(old)
+    return [
+        Rule(rf"{old}\.(\d+)\.conv(\d)\.weight", rf"{new}.\1.conv\2.weight"),
+        Rule(rf"{old}\.(\d+)\.bn(\d)\.{NORM}", rf"{new}.\1.conv\2.norm.\3"),
+        Rule(rf"{old}\.(\d+)\.downsample\.0\.weight", rf"{new}.\1.shortcut.weight"),
+        Rule(rf"{old}\.(\d+)\.downsample\.1\.{NORM}", rf"{new}.\1.shortcut.norm.\2"),
+    ]
