@@ -1,0 +1,246 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""The evaluator that plugs person search into a Detectron2 pipeline."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+
+from kdps.data.catalog import get_protocol
+from kdps.data.protocol import SearchProtocol
+from kdps.evaluation.annotated import annotated_as_detections
+from kdps.evaluation.assemble import ImagePrediction, assemble_detections
+from kdps.evaluation.detection import score_detections
+from kdps.evaluation.detections_file import save_detections
+from kdps.evaluation.results_file import describe_queries, write_json
+from kdps.evaluation.search import SearchResult, score_search
+from kdps.structures.detections import Detections
+
+SEARCH_METRICS = ("mAP", "top1", "top5", "top10")
+DETECTION_METRICS = ("recall", "AP")
+
+
+def reported_metrics(gallery_sizes: Sequence[int] = (), *, annotated: bool = False) -> list[str]:
+    """What :class:`PersonSearchEvaluator` reports, as ``task/metric``.
+
+    Args:
+        gallery_sizes: the gallery sizes asked for.
+        annotated: whether the model embeds the annotated boxes as well.
+    """
+    sized = [f"person_search_g{size}" for size in gallery_sizes]
+    tasks = sized if len(sized) > 1 else ["person_search", *sized]
+    if annotated:
+        searched = sized if len(sized) > 1 else ["person_search"]
+        tasks = [*tasks, *(f"{task}_gt_boxes" for task in searched)]
+    names = [f"{task}/{metric}" for task in tasks for metric in SEARCH_METRICS]
+    return names + [f"detection/{metric}" for metric in DETECTION_METRICS]
+
+
+class PersonSearchEvaluator(DatasetEvaluator):
+    """Search accuracy (mAP, top-1/5/10) and detection quality on a registered set.
+
+    Works with any model whose output has ``instances`` with ``pred_boxes``, ``scores`` and
+    ``pred_embeddings`` and ``queries`` with ``query_ids`` and ``pred_embeddings``. It stands beside
+    other evaluators in ``DatasetEvaluators``. In distributed runs the outputs of all ranks are
+    gathered and rank 0 evaluates.
+
+    With an output folder it writes there:
+
+    1. ``detections.npz``: the detections file, so that the run can be scored again without the
+       network (``kdps.evaluation.detections_file``).
+    2. ``person_search_results.json``: settings, numbers and the ranked list of each query.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        score_thresh: float = 0.5,
+        weighted: bool = False,
+        gallery_sizes: Sequence[int] = (),
+        detection_score_thresh: float = 0.01,
+        ranked_list_size: int = 10,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            dataset_name: a set registered with ``kdps.data.catalog.register_person_search``.
+            distributed: gather the outputs of all ranks; otherwise evaluate those of this process.
+            output_dir: folder of the files named above; None writes nothing.
+            score_thresh: detections below take no part in the search.
+            weighted: multiply similarities by the detection's score.
+            gallery_sizes: which of the set's gallery sizes to search; empty takes its default.
+            detection_score_thresh: detections below do not count in recall and AP.
+            ranked_list_size: hits per query in ``person_search_results.json``.
+            meta: more entries for the ``meta`` of ``detections.npz``, such as the method's name.
+
+        Raises:
+            KdpsError: the set has no search protocol or not such a gallery size, on rank 0.
+        """
+        self._logger = logging.getLogger(__name__)
+        self._dataset_name = dataset_name
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._score_thresh = score_thresh
+        self._weighted = weighted
+        self._gallery_sizes = tuple(gallery_sizes)
+        self._detection_score_thresh = detection_score_thresh
+        self._ranked_list_size = ranked_list_size
+        self._meta = {
+            **(meta or {}),
+            "dataset": dataset_name,
+            "score_thresh": score_thresh,
+            "weighted": weighted,
+        }
+        self._predictions: list[ImagePrediction] = []
+        # Read before the model runs, so that a fault in them does not cost an evaluation.
+        self._protocols = []
+        if not distributed or comm.is_main_process():
+            self._protocols = [
+                get_protocol(dataset_name, size) for size in self._gallery_sizes or (None,)
+            ]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
+        """The arguments of ``__init__`` that follow from a config."""
+        node = cfg.TEST.PERSON_SEARCH
+        output_dir = os.path.join(cfg.OUTPUT_DIR, "inference")
+        if len(cfg.DATASETS.TEST) > 1:
+            output_dir = os.path.join(output_dir, dataset_name)
+        return {
+            "dataset_name": dataset_name,
+            "output_dir": output_dir,
+            "score_thresh": node.SCORE_THRESH,
+            "weighted": node.WEIGHTED,
+            "gallery_sizes": node.GALLERY_SIZES,
+            "detection_score_thresh": node.DETECTION_SCORE_THRESH,
+            "meta": {
+                "method": _method_name(cfg),
+                "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
+            },
+        }
+
+    def reset(self) -> None:
+        self._predictions = []
+
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Instances]]
+    ) -> None:
+        """Keep the outputs of a batch, on the host.
+
+        Args:
+            inputs: the model's inputs, with ``image_id``.
+            outputs: the model's outputs, in pixels of the original images.
+
+        Raises:
+            KdpsError: an output has no embeddings.
+        """
+        for record, output in zip(inputs, outputs, strict=True):
+            self._predictions.append(ImagePrediction.from_output(record["image_id"], output))
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """Score everything that was processed.
+
+        Returns:
+            On rank 0 ``person_search`` (``mAP``, ``top1``, ``top5``, ``top10``), with gallery sizes
+            ``person_search_g<size>`` for each (and ``person_search`` when it is only one), the
+            searches with ``_gt_boxes`` appended for annotated boxes if the model embedded them,
+            and ``detection`` (``recall``, ``AP``); all in percent. Empty on other ranks.
+
+        Raises:
+            KdpsError: images or queries are missing or there twice, or numbers are not finite.
+        """
+        predictions = self._predictions
+        if self._distributed:
+            comm.synchronize()
+            predictions = list(itertools.chain(*comm.gather(predictions, dst=0)))
+            if not comm.is_main_process():
+                return OrderedDict()
+        protocol = self._protocols[0]
+        detections = assemble_detections(
+            predictions, protocol.images, len(protocol.queries), self._meta
+        )
+        records = DatasetCatalog.get(self._dataset_name)
+        searches = self._search(detections, "")
+        if detections.gt_emb is not None:
+            annotated = annotated_as_detections(detections, records)
+            searches.update(self._search(annotated, "_gt_boxes"))
+
+        results = OrderedDict((key, search.result.metrics()) for key, search in searches.items())
+        if len(self._gallery_sizes) == 1:
+            results[f"person_search_g{self._gallery_sizes[0]}"] = results["person_search"]
+        results["detection"] = score_detections(
+            detections, records, score_thresh=self._detection_score_thresh
+        ).metrics()
+        for key, metrics in results.items():
+            self._logger.info(f"{key} on {self._dataset_name}:\n{create_small_table(metrics)}")
+        if self._output_dir:
+            self._write(Path(self._output_dir), detections, searches, results)
+        return results
+
+    def _search(self, detections: Detections, suffix: str) -> dict[str, _Search]:
+        searches = {}
+        for size, protocol in zip(self._gallery_sizes or (None,), self._protocols, strict=True):
+            result = score_search(
+                detections,
+                protocol,
+                score_thresh=self._score_thresh,
+                weighted=self._weighted,
+                top=self._ranked_list_size,
+            )
+            search = _Search(result, protocol, detections)
+            name = "" if len(self._protocols) == 1 else f"_g{size}"
+            searches[f"person_search{name}{suffix}"] = search
+        return searches
+
+    def _write(
+        self,
+        folder: Path,
+        detections: Detections,
+        searches: Mapping[str, _Search],
+        results: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        PathManager.mkdirs(str(folder))
+        save_detections(detections, folder / "detections.npz")
+        content = {
+            "dataset": self._dataset_name,
+            "settings": self._meta,
+            "metrics": results,
+            "queries": {
+                key: describe_queries(search.result, search.protocol, search.detections)
+                for key, search in searches.items()
+            },
+        }
+        write_json(content, folder / "person_search_results.json")
+        self._logger.info(f"Wrote detections.npz and person_search_results.json to {folder}")
+
+
+def _method_name(cfg: CfgNode) -> str:
+    """What tells methods apart: of R-CNNs the heads, since they share their architecture."""
+    architecture = dict(META_ARCH_REGISTRY).get(cfg.MODEL.META_ARCHITECTURE)
+    if isinstance(architecture, type) and issubclass(architecture, GeneralizedRCNN):
+        return cfg.MODEL.ROI_HEADS.NAME
+    return cfg.MODEL.META_ARCHITECTURE
+
+
+class _Search(NamedTuple):
+    result: SearchResult
+    protocol: SearchProtocol
+    detections: Detections

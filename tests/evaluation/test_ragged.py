@@ -1,0 +1,32 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdps.evaluation.ragged import argmax_per_group, expand, offsets_of
+
+
+def test_offsets_begin_with_zero_and_end_with_the_total() -> None:
+    assert offsets_of(np.array([2, 0, 3])).tolist() == [0, 2, 2, 5]
+    assert offsets_of(np.zeros(0, dtype=int)).tolist() == [0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=10))
+def test_expand_is_the_joined_ranges(groups: list[tuple[int, int]]) -> None:
+    starts = np.array([start for start, _ in groups], dtype=np.int64)
+    counts = np.array([count for _, count in groups], dtype=np.int64)
+    expected = [row for start, count in groups for row in range(start, start + count)]
+    assert expand(starts, counts).tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0])), max_size=20))
+def test_argmax_per_group_takes_the_first_of_equals(rows: list[tuple[int, float]]) -> None:
+    best: dict[int, int] = {}
+    for i, (group, value) in enumerate(rows):
+        if group not in best or value > rows[best[group]][1]:
+            best[group] = i
+    groups = np.array([group for group, _ in rows], dtype=np.int64)
+    values = np.array([value for _, value in rows])
+    assert argmax_per_group(groups, values).tolist() == [best[g] for g in sorted(best)]
