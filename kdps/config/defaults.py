@@ -1,0 +1,102 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Config keys of kdps, on top of Detectron2's."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg as get_detectron2_cfg
+
+
+def add_kdps_config(cfg: CN) -> None:
+    """Add the nodes of kdps to a Detectron2 config, in place."""
+    # Train from random weights on purpose. With False, an empty or missing MODEL.WEIGHTS stops the
+    # run: nothing starts from random weights silently.
+    cfg.MODEL.FROM_SCRATCH = False
+
+    # "shortest_edge" is Detectron2's uint8 resize; "shortest_edge_floor" resizes float pixels
+    # bilinearly to floored sides, as torchvision's detectors (hence SeqNet, NAE, COAT) do.
+    cfg.INPUT.RESIZE = "shortest_edge"
+
+    _add_model(cfg)
+
+    # Images per process in a test batch. Padding changes features near the border, so results with
+    # batches of images of different sizes differ slightly from those of single images.
+    cfg.TEST.IMS_PER_BATCH = 1
+    # What model_best.pth is the best of (the first test set's).
+    cfg.TEST.BEST_METRIC = "person_search/mAP"
+    # Also compute COCO's detection metrics.
+    cfg.TEST.COCO_METRICS = False
+
+    cfg.LOG = CN()
+    # Iterations between two records in the console, metrics.json and TensorBoard.
+    cfg.LOG.PERIOD = 20
+    # Longest silence of the console while training, in seconds.
+    cfg.LOG.SECONDS = 15.0
+
+    cfg.TEST.PERSON_SEARCH = CN()
+    # Gallery sizes to report for sets that have several (CUHK-SYSU: 50 to 4000). Empty: the
+    # set's default.
+    cfg.TEST.PERSON_SEARCH.GALLERY_SIZES = ()
+    # Detections below this score take no part in the search (0.5 is SeqNet's, NAE's and COAT's).
+    cfg.TEST.PERSON_SEARCH.SCORE_THRESH = 0.5
+    # Weight a detection's similarity by its score (NAE's and SeqNet's confidence weighting).
+    cfg.TEST.PERSON_SEARCH.WEIGHTED = False
+    # Detections below this score do not count in detection recall and AP (0.01 is what SeqNet and
+    # NAE report with).
+    cfg.TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH = 0.01
+    # Also embed the annotated boxes, which gives the upper bound with perfect detection.
+    cfg.TEST.PERSON_SEARCH.GT_BOXES = False
+
+
+def _add_model(cfg: CN) -> None:
+    # "none" freezes nothing. "stem_affine": the first convolution and the affine
+    # parameters of its norm have no gradient, running statistics still move (SeqNet, NAE, COAT).
+    cfg.MODEL.BACKBONE.FREEZE = "none"
+
+    # Height and width of a pooled region, for regions that are taller than wide; empty: a square
+    # of ROI_BOX_HEAD.POOLER_RESOLUTION.
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_SIZE = ()
+
+    # The ResNet of basic blocks that build_tiny_resnet makes: stem of stride 4, stages res2 to res4
+    # (output channels, blocks and stride of each), and the stage of TinyBoxHead. Sizes are ours.
+    tiny = cfg.MODEL.TINY_RESNET = CN()
+    tiny.STEM_CHANNELS = 16
+    tiny.CHANNELS = (24, 48, 96)
+    tiny.BLOCKS = (1, 1, 1)
+    tiny.STRIDES = (1, 2, 2)
+    tiny.HEAD_CHANNELS = 128
+    tiny.HEAD_BLOCKS = 1
+    tiny.HEAD_STRIDE = 2
+
+    ps = cfg.MODEL.PERSON_SEARCH = CN()
+    # "given_box" embeds the query box itself; "best_iou" takes the detection that overlaps it most.
+    ps.QUERY_MODE = "given_box"
+    # Padded image sides are multiples of this (0: the backbone's own size divisibility).
+    ps.SIZE_DIVISIBILITY = 0
+
+    reid = cfg.MODEL.REID_HEAD = CN()
+    reid.NAME = "NormAwareEmbedding"
+    reid.EMBEDDING_DIM = 256
+    # Identities in the lookup table and length of the circular queue; -1 takes them from the
+    # training set. 0 is a legal queue length.
+    reid.NUM_PIDS = -1
+    reid.QUEUE_SIZE = -1
+    reid.OIM_SCALE = 30.0
+    reid.OIM_MOMENTUM = 0.5
+    # Leave slots of table and queue that hold nothing yet out of the softmax. False lets them take
+    # part with a similarity of zero, as the public implementations of OIM do.
+    reid.OIM_MASK_EMPTY = True
+    # Weights of the OIM loss and of the norm-aware head's other losses.
+    reid.LOSS_WEIGHT = 1.0
+    reid.CLS_LOSS_WEIGHT = 1.0
+    reid.BBOX_REG_LOSS_WEIGHT = 1.0
+    # IoU threshold of the last suppression of SeqNet, whose refined boxes overlap more than
+    # proposals (ROI_HEADS.NMS_THRESH_TEST is that of its first stage).
+    reid.NMS_THRESH_TEST = 0.5
+
+
+def get_cfg() -> CN:
+    """Detectron2's default config with the nodes of kdps and of its bundled projects."""
+    cfg = get_detectron2_cfg()
+    add_kdps_config(cfg)
+    return cfg

@@ -1,0 +1,188 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Checks of a config that would otherwise fail after hours, or silently do something else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+
+from kdps.config.names import check_names
+from kdps.errors import KdpsError, one_line
+from kdps.evaluation.person_search_evaluation import reported_metrics
+
+# What COCOEvaluator reports of boxes.
+_COCO_METRICS = tuple(f"bbox/{name}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
+
+
+def check_cfg(cfg: CfgNode, *, eval_only: bool = False) -> None:
+    """Check the keys of a config against each other, the registered data sets and the machine.
+
+    Args:
+        cfg: the merged config.
+        eval_only: leave out what only training uses.
+
+    Raises:
+        KdpsError: the first fault found; the message names its key.
+    """
+    check_inference(cfg)
+    _check_test_sets(cfg)
+    if not eval_only:
+        _check_training(cfg)
+    elif not cfg.DATASETS.TEST:
+        raise KdpsError("DATASETS.TEST: empty, so there is nothing to evaluate")
+    _check_output_dir(cfg.OUTPUT_DIR)
+
+
+def check_inference(cfg: CfgNode) -> None:
+    """Check what running the model on images needs; data sets and OUTPUT_DIR play no part.
+
+    Raises:
+        KdpsError: as ``check_cfg``.
+    """
+    _check_device(cfg)
+    check_names(cfg)
+    _check_sizes(cfg)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise KdpsError(message)
+
+
+def _check_device(cfg: CfgNode) -> None:
+    name = cfg.MODEL.DEVICE
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        # The first sentence names all devices that torch has.
+        reason = one_line(error).partition(": ")[0]
+        raise KdpsError(f"MODEL.DEVICE: no device {name!r}, try cuda or cpu ({reason})") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise KdpsError(
+            f"MODEL.DEVICE: is {name!r}, but there is no usable GPU; run on the CPU with "
+            "MODEL.DEVICE cpu"
+        )
+
+
+def _check_sizes(cfg: CfgNode) -> None:
+    at_least = {
+        "MODEL.REID_HEAD.NUM_PIDS": (cfg.MODEL.REID_HEAD.NUM_PIDS, -1),
+        "MODEL.REID_HEAD.QUEUE_SIZE": (cfg.MODEL.REID_HEAD.QUEUE_SIZE, -1),
+        "MODEL.REID_HEAD.EMBEDDING_DIM": (cfg.MODEL.REID_HEAD.EMBEDDING_DIM, 1),
+        "MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY": (cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY, 0),
+        "DATALOADER.NUM_WORKERS": (cfg.DATALOADER.NUM_WORKERS, 0),
+        "TEST.IMS_PER_BATCH": (cfg.TEST.IMS_PER_BATCH, 1),
+        "INPUT.MIN_SIZE_TEST": (cfg.INPUT.MIN_SIZE_TEST, 1),
+        "INPUT.MAX_SIZE_TEST": (cfg.INPUT.MAX_SIZE_TEST, 1),
+    }
+    for key, (value, minimum) in at_least.items():
+        _require(value >= minimum, f"{key}: must be at least {minimum}, not {value}")
+    thresh = cfg.TEST.PERSON_SEARCH.SCORE_THRESH
+    _require(0.0 <= thresh <= 1.0, f"TEST.PERSON_SEARCH.SCORE_THRESH: {thresh} is outside [0, 1]")
+    momentum = cfg.MODEL.REID_HEAD.OIM_MOMENTUM
+    _require(0.0 <= momentum <= 1.0, f"MODEL.REID_HEAD.OIM_MOMENTUM: {momentum} is outside [0, 1]")
+
+
+def _check_registered(key: str, names: tuple[str, ...]) -> None:
+    known = DatasetCatalog.list()
+    for name in names:
+        if name not in known:
+            ours = [n for n in known if _evaluator_type(n) == "person_search"]
+            raise KdpsError(f"{key}: unknown data set {name!r}; known: {', '.join(sorted(ours))}")
+
+
+def _evaluator_type(name: str) -> str | None:
+    return MetadataCatalog.get(name).get("evaluator_type", None)
+
+
+def _check_test_sets(cfg: CfgNode) -> None:
+    _check_registered("DATASETS.TEST", cfg.DATASETS.TEST)
+    for name in cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("protocol_loader", None) is None:
+            raise KdpsError(f"DATASETS.TEST: {name!r} has no search protocol, it is no test set")
+        sizes = metadata.get("gallery_sizes", ())
+        for size in cfg.TEST.PERSON_SEARCH.GALLERY_SIZES:
+            if size not in sizes:
+                known = ", ".join(map(str, sizes)) or "only its default gallery"
+                raise KdpsError(
+                    f"TEST.PERSON_SEARCH.GALLERY_SIZES: {name!r} has no gallery size {size}; "
+                    f"it has {known}"
+                )
+
+
+def _check_training(cfg: CfgNode) -> None:
+    _require(bool(cfg.DATASETS.TRAIN), "DATASETS.TRAIN: empty, so there is nothing to train on")
+    _check_registered("DATASETS.TRAIN", cfg.DATASETS.TRAIN)
+    solver, world = cfg.SOLVER, comm.get_world_size()
+    _require(solver.MAX_ITER >= 1, f"SOLVER.MAX_ITER: must be at least 1, not {solver.MAX_ITER}")
+    _require(solver.BASE_LR > 0, f"SOLVER.BASE_LR: must be above 0, not {solver.BASE_LR}")
+    _require(
+        solver.CHECKPOINT_PERIOD >= 1,
+        f"SOLVER.CHECKPOINT_PERIOD: must be at least 1, not {solver.CHECKPOINT_PERIOD}",
+    )
+    batch = solver.IMS_PER_BATCH
+    # With a reference world size Detectron2 scales the batch to the processes there are.
+    shares = solver.REFERENCE_WORLD_SIZE or world
+    _require(
+        batch >= shares and batch % shares == 0,
+        f"SOLVER.IMS_PER_BATCH: {batch} images cannot be shared evenly among {shares} processes",
+    )
+    _require(
+        not cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "DATALOADER.ASPECT_RATIO_GROUPING: must be False, its buckets cannot be resumed exactly",
+    )
+    _require(
+        cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler",
+        f"DATALOADER.SAMPLER_TRAIN: {cfg.DATALOADER.SAMPLER_TRAIN!r} is not supported, only "
+        "'TrainingSampler'",
+    )
+    _require(
+        not (solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"),
+        "SOLVER.AMP.ENABLED: mixed precision needs a GPU, but MODEL.DEVICE is cpu",
+    )
+    _require(
+        cfg.TEST.EVAL_PERIOD >= 0,
+        f"TEST.EVAL_PERIOD: must be 0 (only at the end) or more, not {cfg.TEST.EVAL_PERIOD}",
+    )
+    _require(
+        cfg.TEST.EVAL_PERIOD == 0 or bool(cfg.DATASETS.TEST),
+        f"TEST.EVAL_PERIOD: is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty",
+    )
+    _check_best_metric(cfg)
+    late = [step for step in solver.STEPS if step > solver.MAX_ITER]
+    _require(
+        not late or solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR",
+        f"SOLVER.STEPS: {late} lie beyond SOLVER.MAX_ITER {solver.MAX_ITER}",
+    )
+    _require(cfg.LOG.PERIOD >= 1, f"LOG.PERIOD: must be at least 1, not {cfg.LOG.PERIOD}")
+    _require(cfg.LOG.SECONDS > 0, f"LOG.SECONDS: must be above 0, not {cfg.LOG.SECONDS}")
+
+
+def _check_best_metric(cfg: CfgNode) -> None:
+    """Without a value of its own name there would never be a model_best.pth."""
+    if not cfg.DATASETS.TEST:
+        return
+    node, metric = cfg.TEST.PERSON_SEARCH, cfg.TEST.BEST_METRIC
+    known = reported_metrics(node.GALLERY_SIZES, annotated=node.GT_BOXES)
+    if cfg.TEST.COCO_METRICS:
+        known += _COCO_METRICS
+    _require(
+        metric in known,
+        f"TEST.BEST_METRIC: {metric!r} is not reported by this config; known: {', '.join(known)}",
+    )
+
+
+def _check_output_dir(output_dir: str) -> None:
+    _require(bool(output_dir), "OUTPUT_DIR: must not be empty")
+    # The nearest existing folder decides whether the missing ones can be made.
+    folder = Path(output_dir).absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    _require(folder.is_dir(), f"OUTPUT_DIR: {folder} is not a folder")
+    _require(os.access(folder, os.W_OK | os.X_OK), f"OUTPUT_DIR: {folder} is not writable")

@@ -1,0 +1,79 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from __future__ import annotations
+
+import logging
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from kdps.engine.console import (
+    is_wrapped_user_error,
+    message_of,
+    report_error,
+    untraced_user_errors,
+)
+from kdps.errors import KdpsError
+
+TRACE = "Traceback (most recent call last)"
+TRAIN_LOOP = "detectron2.engine.train_loop"
+
+
+class Broken(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise KdpsError("cannot read image a.jpg: broken: truly")
+
+
+def test_error_of_a_worker_loses_its_trace() -> None:
+    with pytest.raises(KdpsError) as caught:
+        next(iter(DataLoader(Broken(), num_workers=1)))
+    assert "Traceback" in str(caught.value)
+    assert message_of(caught.value) == "cannot read image a.jpg: broken: truly"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"-- Process 1:\n{TRACE}\nkdps.errors.KdpsError: a: b", "a: b"),
+        (
+            f"{TRACE}\nFloatingPointError: NaN at iteration=3!\nloss = 1",
+            "NaN at iteration=3! loss = 1",
+        ),
+        (f"{TRACE}\nRuntimeError: a: b", None),
+        # The user's error was handled, and then the program failed.
+        (f"{TRACE}\nkdps.errors.KdpsError: a\n\nDuring:\n\n{TRACE}\nKeyError: 1", None),
+        ("kdps.errors.KdpsError: not a trace", None),
+    ],
+)
+def test_error_of_a_rank_is_told_from_a_defect(text: str, message: str | None) -> None:
+    error = RuntimeError(text)
+    assert is_wrapped_user_error(error) == (message is not None)
+    if message is not None:
+        assert message_of(error) == message
+
+
+def test_error_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report_error(KdpsError("SOLVER.X: one\n  two"))
+    assert capsys.readouterr().err == "train_net: error: SOLVER.X: one two\n"
+
+
+def test_only_user_errors_lose_the_logged_trace(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger(TRAIN_LOOP)
+
+    def log(error: Exception) -> None:
+        try:
+            raise error
+        except Exception:
+            logger.exception("Exception during training:")
+
+    with untraced_user_errors():
+        log(KdpsError("bad input"))
+        assert caplog.records == []
+        log(FloatingPointError("Loss became infinite"))
+        assert caplog.records == []
+        log(RuntimeError("a defect"))
+        assert len(caplog.records) == 1
+    log(KdpsError("outside"))
+    assert len(caplog.records) == 2

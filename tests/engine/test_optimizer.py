@@ -1,0 +1,41 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdps.config import get_cfg
+from kdps.engine.optimizer import build_clipped_optimizer
+
+
+def step_of(clip_type: str | None) -> torch.Tensor:
+    """How far one step moves two parameters with gradients (3, 0) and (0, 4), each of 1 x 2."""
+    cfg = get_cfg()
+    cfg.SOLVER.BASE_LR = 1.0
+    cfg.SOLVER.MOMENTUM = 0.0
+    cfg.SOLVER.WEIGHT_DECAY = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = clip_type is not None
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type or "norm"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
+    cfg.freeze()
+    model = nn.ParameterList([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))])
+    optimizer = build_clipped_optimizer(cfg, model)
+    model[0].grad = torch.tensor([3.0, 0.0])
+    model[1].grad = torch.tensor([0.0, 4.0])
+    optimizer.step()
+    return -torch.cat([p.detach() for p in model])
+
+
+@pytest.mark.parametrize(
+    ("clip_type", "expected"),
+    [
+        (None, [3.0, 0.0, 0.0, 4.0]),
+        # The norm over all parameters is 5: the direction stays, the length becomes 1.
+        ("full_model", [0.6, 0.0, 0.0, 0.8]),
+        # Detectron2's: each parameter by itself.
+        ("norm", [1.0, 0.0, 0.0, 1.0]),
+    ],
+)
+def test_clipping(clip_type: str | None, expected: list[float]) -> None:
+    torch.testing.assert_close(step_of(clip_type), torch.tensor(expected), rtol=1e-5, atol=1e-6)
