@@ -1,0 +1,63 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Options by which a subcommand is told which data set it is about."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from kdps.cli.own_modules import add_import_argument
+from kdps.errors import KdpsError
+
+if TYPE_CHECKING:
+    from kdps.data.sources import SplitSource
+
+FORMATS = ("cuhk-sysu", "prw", "mot", "json")
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add NAME, ``--root``, ``--format``, ``--image-root``, ``--split`` and ``--import``."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="registered sets, looked for in $DETECTRON2_DATASETS: cuhk_sysu_test, prw_train, ...",
+    )
+    parser.add_argument("--root", metavar="PATH", help="folder of a set, or a JSON file, instead")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="layout of --root (default: told by its files)"
+    )
+    parser.add_argument(
+        "--image-root", metavar="DIR", help="folder of the images of a JSON file (default: its own)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        help="one split of --root (default: both; of a JSON file, which is one split: test)",
+    )
+    add_import_argument(parser)
+
+
+def sources_of(args: argparse.Namespace) -> list[SplitSource]:
+    """The splits that the arguments name.
+
+    Raises:
+        KdpsError: a name is unknown, or names and ``--root`` are both or neither given.
+    """
+    from kdps.data.datasets.layouts import LAYOUTS, detect_layout, json_layout
+    from kdps.data.sources import source_of_name, source_of_root
+
+    if bool(args.names) == bool(args.root):
+        raise KdpsError("give the names of registered sets, or --root, but not both")
+    if args.names:
+        if args.format or args.split or args.image_root:
+            raise KdpsError("--format, --split and --image-root go with --root")
+        return [source_of_name(name) for name in args.names]
+    layout = LAYOUTS[args.format] if args.format else detect_layout(args.root)
+    if layout.name == "json":
+        layout = json_layout(args.image_root)
+        # One file is one split.
+        splits = (args.split or "test",)
+    else:
+        splits = (args.split,) if args.split else ("train", "test")
+    return [source_of_root(args.root, layout, split) for split in splits]
