@@ -64,8 +64,8 @@ def evaluate(
     """
     model = trainer_class.build_model(cfg)
     checkpointer = PersonSearchCheckpointer(model, cfg.OUTPUT_DIR)
-    candidates = checkpointer.resume_candidates() if resume else []
-    checkpointer.load_complete(str(candidates[0]) if candidates else cfg.MODEL.WEIGHTS)
+    last = checkpointer.newest_readable() if resume else None
+    checkpointer.load_complete(str(last or cfg.MODEL.WEIGHTS))
     return trainer_class.test(cfg, model)
 
 

@@ -103,21 +103,44 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
         if self.save_to_disk:
             for leftover in Path(self.save_dir).glob(f"*.pth{TEMPORARY_SUFFIX}"):
                 leftover.unlink()
+        path = self.newest_readable()
+        if path is None:
+            return False
+        self._load_strictly(str(path))
+        return True
+
+    def newest_readable(self, *, report: bool = True) -> Path | None:
+        """The first of :meth:`resume_candidates` that is whole; None if there is no candidate.
+
+        Args:
+            report: log the candidates that are passed over.
+
+        Raises:
+            KdpsError: there are candidates and none is readable.
+        """
         failure = None
         for path in self.resume_candidates():
             try:
                 read_weights(path, lazily=True)
             except KdpsError as error:
-                logger.warning("%s; trying the checkpoint before it", error)
+                if report:
+                    logger.warning("%s; trying the checkpoint before it", error)
                 failure = error
                 continue
-            self._load_strictly(str(path))
-            return True
+            return path
         if failure is not None:
             raise failure
-        return False
+        return None
 
     def _load_strictly(self, path: str) -> None:
+        content = read_weights(path, lazily=True)
+        absent = [name for name in self.checkpointables if name not in content]
+        if absent:
+            # fvcore passes over what is not there: the run would begin anew, and over the old one.
+            raise KdpsError(
+                f"{path}: holds no state of a training ({', '.join(absent)}), so it cannot be "
+                "resumed; name it in MODEL.WEIGHTS of a new run"
+            )
         try:
             self.load(path)
         except KdpsError:
@@ -126,8 +149,12 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             # What torch's optimizers say of a state that is not theirs.
             reason = one_line(error)
             raise KdpsError(f"{path}: cannot be resumed with this config ({reason})") from error
-        wrong = self._foreign_tables + [key for key, *_ in self._incompatible.incorrect_shapes]
-        wrong += self._incompatible.missing_keys + self._incompatible.unexpected_keys
+        found = self._incompatible
+        keys = [key for key, *_ in found.incorrect_shapes]
+        keys += found.missing_keys + found.unexpected_keys
+        # A table counts as a whole, and what has a wrong shape is listed as missing as well.
+        keys = [key for key in keys if key.rpartition(".")[0] not in self._foreign_tables]
+        wrong = list(dict.fromkeys(self._foreign_tables + keys))
         if wrong:
             raise KdpsError(
                 f"{path}: cannot be resumed, it is of another model than this config's "
@@ -182,12 +209,20 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
         shapes = [key for key, *_ in self._incompatible.incorrect_shapes]
         return [
             key
-            for key in self._incompatible.missing_keys + shapes
+            for key in dict.fromkeys(self._incompatible.missing_keys + shapes)
             if not self._in_table(key) and not key.endswith("num_batches_tracked")
         ]
 
     def _in_table(self, key: str) -> bool:
         return isinstance(self.model.get_submodule(key.rpartition(".")[0]), LookupTable)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """See :meth:`detectron2.checkpoint.DetectionCheckpointer.load`."""
+        try:
+            return super().load(path, checkpointables)
+        finally:
+            # A load that fails leaves it set, and the next one would stumble over it.
+            self._parsed_url_during_load = None
 
     # ------------------------------------------- what Checkpointer.load calls
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import yaml
@@ -124,6 +125,11 @@ def setup(args: argparse.Namespace, add_config: AddConfig | None = None) -> CfgN
     _fill_seed(cfg, resuming=resuming)
     if args.num_processes > 1 and cfg.MODEL.DEVICE != "cpu":
         raise KdpsError(f"--num-processes: needs MODEL.DEVICE cpu, not {cfg.MODEL.DEVICE!r}")
+    if args.num_gpus > 1 and cfg.MODEL.DEVICE == "cpu":
+        raise KdpsError(
+            "--num-gpus: needs MODEL.DEVICE cuda, not 'cpu'; several processes on the CPU are "
+            "--num-processes"
+        )
     cfg.freeze()
     logged = cfg
     if args.eval_only:
@@ -131,7 +137,14 @@ def setup(args: argparse.Namespace, add_config: AddConfig | None = None) -> CfgN
         logged.defrost()
         logged.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "inference")
         logged.freeze()
+    former = Path(cfg.OUTPUT_DIR) / "config.yaml"
+    keep = resuming and not args.eval_only and comm.is_main_process() and former.is_file()
+    kept = former.read_bytes() if keep else None
     default_setup(logged, args)
+    if kept is not None:
+        # It stays that of the run until its checkpoint has turned out to fit this config; then
+        # the trainer writes the new one.
+        former.write_bytes(kept)
     setup_logger(logged.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="kdps")
     return cfg
 
@@ -187,16 +200,13 @@ def _fill_table_sizes(cfg: CfgNode) -> None:
 
 
 def _fill_seed(cfg: CfgNode, *, resuming: bool) -> None:
-    """Give a run without a seed one that its checkpoints and config.yaml remember."""
-    if cfg.SEED >= 0:
-        return
-    if resuming:
-        for path in _checkpointer(cfg).resume_candidates():
-            try:
-                seed = read_weights(path, lazily=True).get("trainer", {}).get("seed", -1)
-            except KdpsError:
-                continue  # the trainer falls back and reports in the same way
-            if seed >= 0:
-                cfg.SEED = seed
-                return
-    cfg.SEED = comm.shared_random_seed()
+    """Give a run without a seed one that its checkpoints and config.yaml remember.
+
+    A resumed run keeps the seed it began with, whatever the config says.
+    """
+    last = _checkpointer(cfg).newest_readable(report=False) if resuming else None
+    seed = read_weights(last, lazily=True).get("trainer", {}).get("seed", -1) if last else -1
+    if seed >= 0:
+        cfg.SEED = seed
+    elif cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader
 
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
+from kdps.checkpoint.files import atomic_write
 from kdps.data.build import build_test_loader, build_train_loader, train_sampler
 from kdps.engine import hooks
 from kdps.engine.distributed import share_buffers, wrap_for_training
@@ -187,6 +189,9 @@ class PersonSearchTrainer(DefaultTrainer):
         if resume and self.checkpointer.resume():
             self.start_iter = self.iter + 1
             logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
+            if comm.is_main_process():
+                with atomic_write(Path(self.cfg.OUTPUT_DIR) / "config.yaml", "w") as stream:
+                    stream.write(self.cfg.dump())
             return
         if resume:
             logger.info("No checkpoint in %s to resume from: a new run", self.cfg.OUTPUT_DIR)

@@ -115,6 +115,34 @@ def test_resume_with_no_whole_checkpoint_is_an_error(tmp_path: Path) -> None:
         PersonSearchCheckpointer(Small(), str(tmp_path)).resume()
 
 
+def test_weights_alone_are_not_resumed(tmp_path: Path) -> None:
+    PersonSearchCheckpointer(filled(), str(tmp_path)).save("model_0000003")
+    model = Small()
+    checkpointer = PersonSearchCheckpointer(model, str(tmp_path), counter=Counter())
+    with pytest.raises(KdpsError, match=r"_0000003\.pth: holds no state of a training \(counter\)"):
+        checkpointer.resume()
+    assert not model.memory.table.any()
+
+
+def test_a_failed_load_leaves_a_checkpointer_that_works(tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_bytes(b"half")
+    checkpointer = PersonSearchCheckpointer(Small())
+    with pytest.raises(KdpsError, match="not a readable checkpoint"):
+        checkpointer.load_complete(str(tmp_path / "bad.pth"))
+    checkpointer.load_complete(saved(tmp_path, filled()))
+
+
+def test_an_entry_of_wrong_shape_is_counted_once(tmp_path: Path) -> None:
+    path = saved(tmp_path, filled(width=5))
+    with pytest.raises(KdpsError, match=r"\(2 entries: backbone\.weight, backbone\.bias\)"):
+        PersonSearchCheckpointer(Small()).load_complete(path)
+    with pytest.raises(KdpsError, match=r"\(2 entries: backbone\.weight, backbone\.bias\)"):
+        PersonSearchCheckpointer(Small(), str(tmp_path))._load_strictly(path)
+    path = saved(tmp_path, filled(num_pids=4))
+    with pytest.raises(KdpsError, match=r"\(1 entries: memory\)"):
+        PersonSearchCheckpointer(Small(), str(tmp_path))._load_strictly(path)
+
+
 @pytest.mark.parametrize(
     ("sizes", "key"), [({"width": 4, "num_pids": 4}, "memory"), ({"width": 5}, "backbone.weight")]
 )

@@ -10,6 +10,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from kdps.engine.setup import argument_parser, check_ranks, load_cfg, setup
+from kdps.engine.trainer import PersonSearchTrainer
 from kdps.errors import KdpsError
 from kdps.utils.testing_set import tiny_training_cfg
 
@@ -117,6 +118,12 @@ def test_processes_on_the_cpu_need_the_cpu(config: Path, monkeypatch: pytest.Mon
         call_setup(config, "--num-processes", "2", "MODEL.DEVICE", "cuda")
 
 
+def test_gpus_need_their_device(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(KdpsError, match="--num-gpus: needs MODEL.DEVICE cuda, not 'cpu'"):
+        call_setup(config, "--num-gpus", "2", "MODEL.DEVICE", "cpu")
+
+
 # -------------------------------------------------------------------- setup
 
 
@@ -152,6 +159,20 @@ def test_resume_takes_the_seed_of_the_checkpoint(config: Path, tmp_path: Path) -
     # Half a checkpoint after it changes nothing.
     (tmp_path / "output" / "model_0000007.pth").write_bytes(b"half")
     assert call_setup(config, "--resume", "SEED", "-1").SEED == 1234
+    # The run goes on with its own, so config.yaml must not say another.
+    assert call_setup(config, "--resume", "SEED", "99").SEED == 1234
+
+
+def test_the_config_of_a_run_stays_until_it_is_resumed(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    torch.save({"model": {}, "trainer": {"seed": 1234}}, output / "model_0000003.pth")
+    (output / "config.yaml").write_text("former")
+    cfg = call_setup(config, "--resume")
+    assert (output / "config.yaml").read_text() == "former"
+    with pytest.raises(KdpsError, match="cannot be resumed"):
+        PersonSearchTrainer(cfg).resume_or_load(resume=True)
+    assert (output / "config.yaml").read_text() == "former"
 
 
 def test_evaluation_needs_no_training_set_and_leaves_the_training_log_alone(
