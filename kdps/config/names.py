@@ -20,6 +20,15 @@ from kdps.errors import KdpsError
 
 # The orders of channels that both the mapper and the predictor make from an image.
 IMAGE_FORMATS = ("BGR", "RGB")
+# Of Detectron2's get_norm.
+NORMS = (
+    *("", "BN", "SyncBN", "FrozenBN", "GN", "LN"),
+    *("nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"),
+)
+# Of Detectron2's ROIPooler, those that pool upright boxes.
+POOLER_TYPES = ("ROIAlign", "ROIAlignV2", "ROIPool")
+# Backbones whose outputs are MODEL.RESNETS.OUT_FEATURES.
+RESNETS = ("build_person_search_resnet", "build_resnet_backbone", "build_tiny_resnet")
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -41,24 +50,44 @@ def check_names(cfg: CfgNode) -> None:
         ("MODEL.REID_HEAD.NAME", model.REID_HEAD.NAME, REID_HEADS_REGISTRY),
     )
     for key, name, registry in registered:
-        _check_known(key, name, [known for known, _ in registry])
-    if model.ROI_BOX_HEAD.NAME:
-        known = [name for name, _ in ROI_BOX_HEAD_REGISTRY]
-        _check_known("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, known)
-    # Detectron2's word for proposals that come with the data set; it is in no registry.
-    proposers = [*(name for name, _ in PROPOSAL_GENERATOR_REGISTRY), "PrecomputedProposals"]
-    _check_known("MODEL.PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME, proposers)
-    _check_known("INPUT.FORMAT", cfg.INPUT.FORMAT, IMAGE_FORMATS)
-    _check_known("INPUT.RESIZE", cfg.INPUT.RESIZE, RESIZES)
-    embeds = hasattr(ROI_HEADS_REGISTRY.get(model.ROI_HEADS.NAME), "embed_boxes")
+        check_known(key, name, [known for known, _ in registry])
+    check_known("INPUT.FORMAT", cfg.INPUT.FORMAT, IMAGE_FORMATS)
+    check_known("INPUT.RESIZE", cfg.INPUT.RESIZE, RESIZES)
     architecture = META_ARCH_REGISTRY.get(model.META_ARCHITECTURE)
-    if isinstance(architecture, type) and issubclass(architecture, PersonSearchRCNN) and not embeds:
+    if isinstance(architecture, type) and issubclass(architecture, PersonSearchRCNN):
+        _check_rcnn(model)
+
+
+def _check_rcnn(model: CfgNode) -> None:
+    """The parts that ``PersonSearchRCNN`` is made of."""
+    for key, name, registry in (
+        ("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, ROI_BOX_HEAD_REGISTRY),
+        (
+            "MODEL.PROPOSAL_GENERATOR.NAME",
+            model.PROPOSAL_GENERATOR.NAME,
+            PROPOSAL_GENERATOR_REGISTRY,
+        ),
+    ):
+        check_known(key, name, [known for known, _ in registry])
+    check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
+    check_known("MODEL.ROI_BOX_HEAD.POOLER_TYPE", model.ROI_BOX_HEAD.POOLER_TYPE, POOLER_TYPES)
+    num_classes = model.ROI_HEADS.NUM_CLASSES
+    if num_classes != 1:
+        raise KdpsError(f"MODEL.ROI_HEADS.NUM_CLASSES: must be 1, for persons, not {num_classes}")
+    unknown = [f for f in model.ROI_HEADS.IN_FEATURES if f not in model.RESNETS.OUT_FEATURES]
+    if unknown and model.BACKBONE.NAME in RESNETS:
+        raise KdpsError(
+            f"MODEL.ROI_HEADS.IN_FEATURES: {unknown[0]!r} is none of MODEL.RESNETS.OUT_FEATURES "
+            f"({', '.join(model.RESNETS.OUT_FEATURES)})"
+        )
+    if not hasattr(ROI_HEADS_REGISTRY.get(model.ROI_HEADS.NAME), "embed_boxes"):
         raise KdpsError(
             f"MODEL.ROI_HEADS.NAME: {model.ROI_HEADS.NAME!r} only detects; "
             f"{model.META_ARCHITECTURE} needs heads that embed people (embed_boxes)"
         )
 
 
-def _check_known(key: str, value: str, known: Collection[str]) -> None:
+def check_known(key: str, value: str, known: Collection[str]) -> None:
+    """Raise a KdpsError unless ``value`` is one of the known ones."""
     if value not in known:
         raise KdpsError(f"{key}: unknown value {value!r}; known: {', '.join(sorted(known))}")

@@ -11,10 +11,12 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
-from kdps.config.names import check_names
+from kdps.config.names import check_known, check_names
 from kdps.errors import KdpsError, one_line
 from kdps.evaluation.person_search_evaluation import reported_metrics
 
+_CLIP_TYPES = ("value", "norm", "full_model")
+_SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 # What COCOEvaluator reports of boxes.
 _COCO_METRICS = tuple(f"bbox/{name}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"))
 
@@ -73,7 +75,7 @@ def _check_sizes(cfg: CfgNode) -> None:
     at_least = {
         "MODEL.REID_HEAD.NUM_PIDS": (cfg.MODEL.REID_HEAD.NUM_PIDS, -1),
         "MODEL.REID_HEAD.QUEUE_SIZE": (cfg.MODEL.REID_HEAD.QUEUE_SIZE, -1),
-        "MODEL.REID_HEAD.EMBEDDING_DIM": (cfg.MODEL.REID_HEAD.EMBEDDING_DIM, 1),
+        "MODEL.REID_HEAD.EMBEDDING_DIM": (cfg.MODEL.REID_HEAD.EMBEDDING_DIM, 2),
         "MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY": (cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY, 0),
         "DATALOADER.NUM_WORKERS": (cfg.DATALOADER.NUM_WORKERS, 0),
         "TEST.IMS_PER_BATCH": (cfg.TEST.IMS_PER_BATCH, 1),
@@ -82,10 +84,15 @@ def _check_sizes(cfg: CfgNode) -> None:
     }
     for key, (value, minimum) in at_least.items():
         _require(value >= minimum, f"{key}: must be at least {minimum}, not {value}")
-    thresh = cfg.TEST.PERSON_SEARCH.SCORE_THRESH
-    _require(0.0 <= thresh <= 1.0, f"TEST.PERSON_SEARCH.SCORE_THRESH: {thresh} is outside [0, 1]")
-    momentum = cfg.MODEL.REID_HEAD.OIM_MOMENTUM
-    _require(0.0 <= momentum <= 1.0, f"MODEL.REID_HEAD.OIM_MOMENTUM: {momentum} is outside [0, 1]")
+    node = cfg.TEST.PERSON_SEARCH
+    shares = {
+        "TEST.PERSON_SEARCH.SCORE_THRESH": node.SCORE_THRESH,
+        "TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH": node.DETECTION_SCORE_THRESH,
+        "MODEL.REID_HEAD.OIM_MOMENTUM": cfg.MODEL.REID_HEAD.OIM_MOMENTUM,
+    }
+    for key, value in shares.items():
+        _require(0.0 <= value <= 1.0, f"{key}: {value} is outside [0, 1]")
+    _require(not cfg.TEST.AUG.ENABLED, "TEST.AUG.ENABLED: must be False, it is not supported")
 
 
 def _check_registered(key: str, names: tuple[str, ...]) -> None:
@@ -155,6 +162,8 @@ def _check_training(cfg: CfgNode) -> None:
         f"TEST.EVAL_PERIOD: is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty",
     )
     _check_best_metric(cfg)
+    check_known("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", solver.CLIP_GRADIENTS.CLIP_TYPE, _CLIP_TYPES)
+    check_known("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, _SCHEDULERS)
     late = [step for step in solver.STEPS if step > solver.MAX_ITER]
     _require(
         not late or solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR",

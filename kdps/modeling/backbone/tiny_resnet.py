@@ -3,15 +3,42 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
+from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone import ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
+from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
+from torch.nn import functional as F
 
 from kdps.errors import KdpsError
 from kdps.modeling.backbone.resnet import freeze
+
+
+class PatchStem(CNNBlockBase):
+    """One 7 x 7 convolution of stride 4.
+
+    Detectron2's ``BasicStem`` computes at stride 2 and then pools: in a network as small as this
+    the half-resolution maps would take a fifth of a CPU's time.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__(in_channels, out_channels, stride=4)
+        self.conv1 = Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=7,
+            stride=4,
+            padding=3,
+            bias=False,
+            norm=get_norm(norm, out_channels),
+        )
+        c2_msra_fill(self.conv1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu_(self.conv1(x))
 
 
 @BACKBONE_REGISTRY.register()
@@ -28,7 +55,7 @@ def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         raise KdpsError(
             "MODEL.TINY_RESNET.CHANNELS, BLOCKS and STRIDES must have 3 numbers each, one per stage"
         )
-    stem = BasicStem(input_shape.channels, tiny.STEM_CHANNELS, cfg.MODEL.RESNETS.NORM)
+    stem = PatchStem(input_shape.channels, tiny.STEM_CHANNELS, cfg.MODEL.RESNETS.NORM)
     stages = []
     in_channels = tiny.STEM_CHANNELS
     for width, blocks, stride in zip(tiny.CHANNELS, tiny.BLOCKS, tiny.STRIDES, strict=True):

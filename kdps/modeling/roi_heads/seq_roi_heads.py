@@ -16,6 +16,7 @@ from detectron2.modeling.roi_heads import (
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
+from kdps.errors import KdpsError
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 
 
@@ -74,6 +75,12 @@ class SeqROIHeads(ROIHeads):
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         shape = input_shape[in_features[0]]
         box_cfg = cfg.MODEL.ROI_BOX_HEAD
+        if box_cfg.NAME == "FastRCNNConvFCHead":
+            # Detectron2's, and the one name of its registry that could be meant.
+            raise KdpsError(
+                f"MODEL.ROI_BOX_HEAD.NAME: {box_cfg.NAME} returns one feature; SeqROIHeads needs a "
+                "head that returns 'res4' and 'res5', such as Res5BoxHead"
+            )
         box_head = build_box_head(cfg, shape)
         reid_box_head = build_box_head(cfg, shape)
         ret.update(
@@ -165,7 +172,9 @@ class SeqROIHeads(ROIHeads):
         for detection, boxes, rows in zip(detections, refined, embeddings, strict=True):
             boxes = Boxes(boxes)
             boxes.clip(detection.image_size)
-            keep = nms(boxes.tensor, detection.scores, self.test_nms_thresh)
+            # As published: what refinement has made thinner than this finds nobody.
+            keep = boxes.nonempty(1e-2).nonzero().flatten()
+            keep = keep[nms(boxes.tensor[keep], detection.scores[keep], self.test_nms_thresh)]
             if self.test_topk_per_image >= 0:
                 keep = keep[: self.test_topk_per_image]
             results.append(

@@ -7,6 +7,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
+from kdps.errors import KdpsError
 from kdps.utils.testing import make_boxes, make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
@@ -112,11 +113,34 @@ def test_both_stages_sample_the_ground_truth():
         for box in gt_boxes:
             assert not (candidates[0].proposal_boxes.tensor == box).all(dim=1).any()
             assert (boxes == box).all(dim=1).any()
-    first, second = (candidates[0] for candidates, _ in sampled)
+    second = sampled[1][0][0]
     # Stage 2 refines what stage 1 was given as a sample.
     assert len(second) == len(sampled[0][1][0])
     assert not second.proposal_boxes.tensor.requires_grad
-    assert len(first) <= 40
+
+
+def test_boxes_that_refinement_flattens_are_dropped(heads):
+    features = {"res4": torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
+    boxes = Boxes(torch.tensor([[4.0, 4, 20, 50], [90, 4, 96, 50]]))
+    found = Instances(SIZE, pred_boxes=boxes, scores=torch.tensor([0.9, 0.8]))
+    found.pred_classes = torch.zeros(2, dtype=torch.int64)
+    beyond = torch.tensor([[30.0, 4, 50, 60], [120.0, 4, 140, 50]])
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads.reid_predictor, "predict_boxes", lambda *_: [beyond])
+        (kept,) = heads._refine(features, [found])
+    # Clipped to the image of 96 pixels nothing is left of the second one.
+    assert kept.pred_boxes.tensor.tolist() == [[30, 4, 50, 60]]
+    assert kept.scores.tolist() == [pytest.approx(0.9)]
+
+
+def test_a_box_head_of_another_kind_is_refused():
+    with pytest.raises(KdpsError, match="ROI_BOX_HEAD.NAME: FastRCNNConvFCHead returns one feat"):
+        build_model(
+            tiny_cfg(
+                *("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", 1),
+                *("MODEL.ROI_BOX_HEAD.POOLER_SIZE", (), "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7),
+            )
+        )
 
 
 def test_given_boxes_of_several_images_keep_their_order(heads):
