@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdps.errors import KdpsError
-from kdps.structures.detections import Detections
+from kdps.structures.detections import Detections, check_same_images
 
 
 def annotated_as_detections(
@@ -27,8 +27,7 @@ def annotated_as_detections(
     """
     if detections.gt_count is None or detections.gt_emb is None:
         raise KdpsError("the detections hold no embeddings of annotated boxes (gt_emb)")
-    if tuple(record["image_id"] for record in records) != tuple(detections.names):
-        raise KdpsError("detections and records are not of the same images in the same order")
+    check_same_images(detections, records)
     counts = np.array([len(record["annotations"]) for record in records], dtype=np.int64)
     if not np.array_equal(counts, detections.gt_count):
         image = int(np.argmax(counts != detections.gt_count))

@@ -19,7 +19,7 @@ from kdps.data.protocol import SearchProtocol
 from kdps.errors import KdpsError
 from kdps.evaluation.annotated import annotated_as_detections
 from kdps.evaluation.search import SearchResult, score_search
-from kdps.structures.detections import Detections, check_same_protocol
+from kdps.structures.detections import Detections, check_same_images, check_same_protocol
 
 _BINS = 8
 _WIDTH_SHARE = 0.5
@@ -97,8 +97,7 @@ def colour_histograms(
         KdpsError: an image cannot be read, or the arguments do not belong together.
     """
     check_same_protocol(detections, protocol)
-    if tuple(record["image_id"] for record in records) != detections.names:
-        raise KdpsError("detections and records are not of the same images in the same order")
+    check_same_images(detections, records)
     queries_of = defaultdict(list)
     for i, query in enumerate(protocol.queries):
         queries_of[query.image].append(i)

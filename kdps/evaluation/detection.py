@@ -12,8 +12,8 @@ import numpy as np
 from kdps.data.records import UNLABELLED
 from kdps.errors import KdpsError
 from kdps.evaluation.metrics import average_precision, paired_iou
-from kdps.evaluation.ragged import argmax_per_group, expand, offsets_of
-from kdps.structures.detections import Detections
+from kdps.structures.detections import Detections, check_same_images
+from kdps.structures.ragged import argmax_per_group, expand, offsets_of
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,11 @@ def score_detections(
     Raises:
         KdpsError: images and records differ, or there is no person to find.
     """
-    names = tuple(record["image_id"] for record in records)
-    if names != tuple(detections.names):
-        raise KdpsError("detections and records are not of the same images in the same order")
+    check_same_images(detections, records)
     boxes, image_of_box = _annotated_boxes(records, labelled_only)
     if len(boxes) == 0:
         raise KdpsError("detection cannot be scored: the records hold no annotated person")
-    num_boxes = np.bincount(image_of_box, minlength=len(names))
+    num_boxes = np.bincount(image_of_box, minlength=len(records))
 
     image_of_det = detections.image_of_det
     kept = detections.det[:, 4] >= score_thresh

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +65,11 @@ def load_detections(path: str | Path) -> Detections:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise KdpsError(f"{path}: 'names' must be one row of text, got {_shape(names)}")
 
+    def counts(name: str) -> np.ndarray:
+        # Of other types only to be refused by check_detections.
+        value = arrays[name]
+        return value.astype(np.int64) if value.dtype.kind in "iu" else value
+
     def floats(name: str) -> np.ndarray:
         if arrays[name].dtype.kind != "f":
             raise KdpsError(f"{path}: '{name}' must hold floats, got {arrays[name].dtype}")
@@ -71,13 +77,13 @@ def load_detections(path: str | Path) -> Detections:
 
     detections = Detections(
         names=tuple(names.tolist()),
-        det_count=arrays["det_count"],
+        det_count=counts("det_count"),
         det=floats("det"),
         emb=floats("emb"),
         query_emb=floats("query_emb"),
-        gt_count=arrays.get("gt_count"),
+        gt_count=counts("gt_count") if "gt_count" in arrays else None,
         gt_emb=floats("gt_emb") if "gt_emb" in arrays else None,
-        qdet_count=arrays.get("qdet_count"),
+        qdet_count=counts("qdet_count") if "qdet_count" in arrays else None,
         qdet=floats("qdet") if "qdet" in arrays else None,
         qdet_emb=floats("qdet_emb") if "qdet_emb" in arrays else None,
         meta=_read_meta(arrays.get("meta"), path),
@@ -167,7 +173,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except OSError as error:
         raise KdpsError(f"{path}: cannot be read ({error.strerror or 'broken file'})") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise KdpsError(f"{path}: not a detections file (.npz of plain arrays)") from error
 
 

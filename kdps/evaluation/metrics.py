@@ -48,6 +48,8 @@ def top_ranked(scores: np.ndarray, k: int) -> np.ndarray:
     Returns:
         (min(N, k),) int64 indices into ``scores``.
     """
+    if k < 1:
+        return np.zeros(0, dtype=np.int64)
     if k < scores.size:
         kth = np.partition(scores, scores.size - k)[scores.size - k]
         candidates = np.flatnonzero(scores >= kth)

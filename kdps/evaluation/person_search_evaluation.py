@@ -25,7 +25,7 @@ from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.annotated import annotated_as_detections
 from kdps.evaluation.assemble import ImagePrediction, assemble_detections
 from kdps.evaluation.detection import score_detections
-from kdps.evaluation.detections_file import save_detections
+from kdps.evaluation.detections_file import check_detections, save_detections
 from kdps.evaluation.results_file import describe_queries, write_json
 from kdps.evaluation.search import SearchResult, score_search
 from kdps.structures.detections import Detections
@@ -134,6 +134,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
             "meta": {
                 "method": _method_name(cfg),
                 "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
+                "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             },
         }
 
@@ -177,6 +178,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
         detections = assemble_detections(
             predictions, protocol.images, len(protocol.queries), self._meta
         )
+        check_detections(detections, self._dataset_name)
         records = DatasetCatalog.get(self._dataset_name)
         searches = self._search(detections, "")
         if detections.gt_emb is not None:

@@ -10,9 +10,9 @@ import numpy as np
 from kdps.data.protocol import Gallery, SearchProtocol
 from kdps.errors import KdpsError
 from kdps.evaluation.metrics import average_precision, ranks_of, top_ranked
-from kdps.evaluation.ragged import argmax_per_group, expand, offsets_of
 from kdps.evaluation.truths import Matches, match_truths
 from kdps.structures.detections import Detections, check_same_protocol
+from kdps.structures.ragged import argmax_per_group, expand, offsets_of
 
 TOP_K = (1, 5, 10)
 
@@ -102,8 +102,9 @@ def score_search(
         top: length of the ranked lists to keep.
 
     Returns:
-        The result per query, with the means in ``metrics()``. Equal similarities rank in protocol
-        order of the images, then in the order of an image's detections.
+        The result per query, with the means in ``metrics()``. Similarities are summed in float64
+        and rounded to float32. Equal ones are one step in the average precision; in ranks and lists
+        they come in protocol order of the images, then in the order of an image's detections.
 
     Raises:
         KdpsError: detections and protocol do not belong together, or no query has a truth.
@@ -115,6 +116,10 @@ def score_search(
     embeddings = detections.emb[kept]
     if weighted:
         embeddings = (embeddings * detections.det[kept, 4:5]).astype(np.float32)
+    # In float32 the same two vectors get other last digits in other places of a product, and with
+    # another library or size of block. Summed in float64 and rounded they get the same.
+    embeddings = embeddings.astype(np.float64)
+    queries = detections.query_emb.astype(np.float64)
     matches = match_truths(protocol, detections.det[kept, :4], offsets)
     if not matches.num_truths.any():
         raise KdpsError(f"{protocol.name}: no query has the person it looks for in its gallery")
@@ -123,7 +128,7 @@ def score_search(
     ap = np.full(len(protocol.queries), np.nan)
     ranks = []
     for start in range(0, len(protocol.queries), _QUERIES_PER_BLOCK):
-        block = detections.query_emb[start : start + _QUERIES_PER_BLOCK] @ embeddings.T
+        block = (queries[start : start + _QUERIES_PER_BLOCK] @ embeddings.T).astype(np.float32)
         for query, row in enumerate(block, start):
             candidates = _gallery_rows(protocol.galleries[query], offsets)
             similarity = row[candidates]

@@ -10,7 +10,7 @@ import numpy as np
 from kdps.data.protocol import SearchProtocol
 from kdps.errors import KdpsError
 from kdps.evaluation.metrics import iou_threshold, paired_iou
-from kdps.evaluation.ragged import expand, offsets_of
+from kdps.structures.ragged import expand, offsets_of
 
 
 @dataclass(frozen=True)

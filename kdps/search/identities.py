@@ -11,6 +11,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 
+from kdps.data.catalog import person_search_sets
 from kdps.data.records import UNLABELLED
 from kdps.errors import KdpsError
 from kdps.evaluation.metrics import paired_iou
@@ -38,8 +39,12 @@ class KnownIdentities:
         Raises:
             KdpsError: no set has this name, or its files cannot be had.
         """
-        if name not in DatasetCatalog.list():
-            raise KdpsError(f"--dataset: no data set {name!r} is registered")
+        known = person_search_sets()
+        if name not in known:
+            raise KdpsError(
+                f"--dataset: no person-search set {name!r} is registered; known: "
+                f"{', '.join(sorted(known))}"
+            )
         return cls(DatasetCatalog.get(name))
 
     def person_in(self, image: str | Path, box: Sequence[float]) -> int | None:

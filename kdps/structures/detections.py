@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from kdps.data.protocol import SearchProtocol
 from kdps.errors import KdpsError
+from kdps.structures.ragged import offsets_of
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Detections:
     @property
     def offsets(self) -> np.ndarray:
         """(N + 1,) start of each image's rows in ``det`` and ``emb``."""
-        return np.concatenate([[0], np.cumsum(self.det_count, dtype=np.int64)])
+        return offsets_of(self.det_count)
 
     @property
     def image_of_det(self) -> np.ndarray:
@@ -63,18 +65,29 @@ def check_same_protocol(detections: Detections, protocol: SearchProtocol) -> Non
     Raises:
         KdpsError: says which image or count differs.
     """
-    names, images = detections.names, protocol.images
-    if len(names) != len(images):
-        raise KdpsError(
-            f"detections are of {len(names)} images, but {protocol.name} has {len(images)}"
-        )
-    for i, (name, image) in enumerate(zip(names, images, strict=True)):
-        if name != image:
-            raise KdpsError(
-                f"detections have {name!r} as image {i}, but {protocol.name} has {image!r} there"
-            )
+    _check_names(detections.names, protocol.images, protocol.name)
     if len(detections.query_emb) != len(protocol.queries):
         raise KdpsError(
             f"detections hold {len(detections.query_emb)} query embeddings, but {protocol.name} "
             f"has {len(protocol.queries)} queries"
         )
+
+
+def check_same_images(detections: Detections, records: Sequence[Mapping[str, Any]]) -> None:
+    """Make sure that detections are of the images of test records, in their order.
+
+    Raises:
+        KdpsError: says which image or count differs.
+    """
+    names = tuple(record["image_id"] for record in records)
+    _check_names(detections.names, names, "the test set")
+
+
+def _check_names(names: Sequence[str], expected: Sequence[str], source: str) -> None:
+    if len(names) != len(expected):
+        raise KdpsError(f"detections are of {len(names)} images, but {source} has {len(expected)}")
+    for i, (name, image) in enumerate(zip(names, expected, strict=True)):
+        if name != image:
+            raise KdpsError(
+                f"detections have {name!r} as image {i}, but {source} has {image!r} there"
+            )

@@ -137,5 +137,5 @@ def test_unreadable_image(world: Any) -> None:
 
 def test_records_of_other_images(world: Any) -> None:
     detections, records, protocol = world
-    with pytest.raises(KdpsError, match="same images"):
+    with pytest.raises(KdpsError, match="but the test set has"):
         colour_histograms(detections, records[::-1], protocol)

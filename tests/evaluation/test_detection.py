@@ -77,7 +77,7 @@ def test_errors() -> None:
     detections, records = make_set([([(A, 0.9)], [(A, -1)])])
     with pytest.raises(KdpsError, match="no annotated person"):
         score_detections(detections, records, labelled_only=True)
-    with pytest.raises(KdpsError, match="same images"):
+    with pytest.raises(KdpsError, match="but the test set has"):
         score_detections(detections, records * 2)
 
 

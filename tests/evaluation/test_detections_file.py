@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +176,29 @@ def test_truncated(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(KdpsError, match=r"d\.npz: not a detections file"):
         load_detections(tmp_path / "d.npz")
+
+
+def test_damaged_bytes_in_a_compressed_file(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    content = {name: value for name, value in vars(make_detections()).items() if name != "meta"}
+    np.savez_compressed(path, **{k: v for k, v in content.items() if v is not None})
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        # Past the entry's header, in the compressed bytes themselves.
+        start = archive.getinfo("emb.npy").header_offset + 60
+    data[start : start + 30] = b"\xff" * 30
+    path.write_bytes(data)
+    with pytest.raises(KdpsError, match=r"d\.npz: not a detections file"):
+        load_detections(path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "int32"])
+def test_counts_of_any_whole_type(tmp_path: Path, dtype: str) -> None:
+    counts = make_detections().det_count.astype(dtype)
+    write_arrays(tmp_path / "d.npz", det_count=counts)
+    found = load_detections(tmp_path / "d.npz")
+    assert found.det_count.dtype == np.int64
+    assert found.image_of_det.tolist() == make_detections().image_of_det.tolist()
 
 
 def test_single_array(tmp_path: Path) -> None:

@@ -279,6 +279,7 @@ def spoil(key: str, field: str, value: float) -> Any:
         (spoil("instances", "pred_embeddings", np.nan), r"image s0\.jpg: an embedding is not fin"),
         (spoil("instances", "scores", np.inf), r"image s0\.jpg: a detection is not finite"),
         (spoil("queries", "pred_embeddings", np.nan), r"s0\.jpg: a query embedding is not finite"),
+        (spoil("instances", "pred_embeddings", 7.0), "'emb' is not of unit length at row 0"),
         (
             lambda outputs: [{k: v for k, v in o.items() if k != "queries"} for o in outputs],
             "query 0 of 2 was lost",

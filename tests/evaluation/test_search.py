@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.errors import KdpsError
 from kdps.evaluation import search as search_module
 from kdps.evaluation.search import score_search
@@ -143,6 +144,41 @@ def test_errors(task: Task) -> None:
         score_search(task(images[:1], [])[0], protocol)
     with pytest.raises(KdpsError, match="hold 0 query embeddings"):
         score_search(replace(detections, query_emb=np.zeros((0, 4), np.float32)), protocol)
+
+
+@pytest.mark.parametrize("block", [1, 3, 128])
+def test_equal_embeddings_tie_wherever_they_stand(block: int, monkeypatch: Any) -> None:
+    """In float32 a product gives equal columns other last digits, and again other ones by block."""
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((1001, 256))
+    rows[[0, -1]] = rng.standard_normal(256)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    queries = rows[1:101]
+    box = np.array([*PERSON, 0.9], dtype=np.float32)
+    detections = Detections(
+        names=tuple(f"s{i}.jpg" for i in range(len(rows))),
+        det_count=np.ones(len(rows), dtype=np.int64),
+        det=np.tile(box, (len(rows), 1)),
+        emb=rows,
+        query_emb=queries,
+    )
+    # The truth is in the last image, whose embedding the first one has as well.
+    last = Gallery(None, np.zeros(0, np.int64), np.array([len(rows) - 1]), box[None, :4])
+    protocol = SearchProtocol(
+        name="ties",
+        images=detections.names,
+        cam_ids=np.zeros(len(rows), dtype=np.int64),
+        queries=tuple(Query("s0.jpg", PERSON, 1) for _ in queries),
+        galleries=(last,) * len(queries),
+    )
+    monkeypatch.setattr(search_module, "_QUERIES_PER_BLOCK", block)
+    result = score_search(detections, protocol, top=len(rows))
+    for ap, (rank,), top in zip(result.ap, result.ranks, result.top, strict=True):
+        places = np.flatnonzero(np.isin(top, [0, len(rows) - 1]))
+        # Neighbours in the list, the earlier image first, and one step of the curve.
+        assert top[places].tolist() == [0, len(rows) - 1]
+        assert places[1] == places[0] + 1 == rank - 1
+        assert ap == 1 / rank
 
 
 def test_block_size_changes_nothing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdps.evaluation.ragged import argmax_per_group, expand, offsets_of
+from kdps.structures.ragged import argmax_per_group, expand, offsets_of
 
 
 def test_offsets_begin_with_zero_and_end_with_the_total() -> None:
