@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from kdps.cli.own_modules import own_modules
+from kdps.engine.console import message_of
 from kdps.errors import KdpsError
 from kdps.utils.noise import quiet_known_noise
 
@@ -47,7 +48,8 @@ def _main(argv: list[str]) -> int:
         with own_modules(args.modules):
             return args.run(args) or 0
     except KdpsError as error:
-        sys.stderr.write(f"kdps: error: {error}\n")
+        # One from a data loader's worker brings the worker's trace along.
+        sys.stderr.write(f"kdps: error: {message_of(error)}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("kdps: interrupted\n")

@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         help=summary,
         description="Evaluate a model on the first set of DATASETS.TEST, beside random "
         "embeddings, a colour histogram and annotated boxes. Writes one HTML page that needs no "
-        "other file, and the numbers as JSON beside it.",
+        "other file, the numbers as JSON beside it, and the detections into a folder of its name.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
         history=history,
         notes=_notes(args, cfg),
         config=cfg.dump(),
+        training_config=_training_config(cfg),
     )
     page = render_page(content)
     args.output.write_text(page, encoding="utf-8")
@@ -122,27 +123,40 @@ def _get_detections(args: argparse.Namespace, cfg: CfgNode) -> Detections:
     if args.detections is not None:
         return load_detections(args.detections)
     cfg = cfg.clone()
-    # The files of this evaluation lie beside the page, not over those of the training.
-    cfg.OUTPUT_DIR = str(args.output.parent)
+    # Beside the page, not over those of the training.
+    cfg.OUTPUT_DIR = str(args.output.with_suffix(""))
     evaluate(cfg)
-    return load_detections(args.output.parent / "inference" / "detections.npz")
+    return load_detections(args.output.with_suffix("") / "inference" / "detections.npz")
 
 
 def _find_history(cfg: CfgNode, dataset_name: str) -> TrainingHistory | None:
     """The curves of the training that made the weights: those beside them, or in OUTPUT_DIR."""
+    return read_history(_training_folder(cfg) / "metrics.json", dataset_name)
+
+
+def _training_folder(cfg: CfgNode) -> Path:
     weights = Path(cfg.MODEL.WEIGHTS)
-    folder = weights.parent if weights.is_file() else Path(cfg.OUTPUT_DIR)
-    return read_history(folder / "metrics.json", dataset_name)
+    return weights.parent if weights.is_file() else Path(cfg.OUTPUT_DIR)
+
+
+def _training_config(cfg: CfgNode) -> str:
+    path = _training_folder(cfg) / "config.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _notes(args: argparse.Namespace, cfg: CfgNode) -> dict[str, str]:
-    kind = "weights" if args.detections is None else "detections"
-    source = args.detections or Path(cfg.MODEL.WEIGHTS)
+    sources = {"weights": cfg.MODEL.WEIGHTS, "detections": args.detections}
+    files = {}
+    for kind, source in sources.items():
+        if source:
+            files[kind] = str(source)
+            files[f"SHA-256 of the {kind}"] = file_hash(Path(source)) or "unknown"
     return {
+        "detections that the model returns": "score above "
+        f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
         "command": shlex.join(["kdps", *sys.argv[1:]]),
         "config": args.config_file,
-        kind: str(source),
-        f"SHA-256 of the {kind}": file_hash(source) or "unknown",
+        **files,
         "seed of the training": _training_seed(cfg),
         "commit of this report": git_commit() or "not a git checkout",
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),

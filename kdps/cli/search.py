@@ -135,6 +135,9 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
     cfg = model_config(args)
     if args.score_thresh is not None:
         cfg.TEST.PERSON_SEARCH.SCORE_THRESH = args.score_thresh
+        # The detector must not have dropped before what is asked for.
+        heads = cfg.MODEL.ROI_HEADS
+        heads.SCORE_THRESH_TEST = min(heads.SCORE_THRESH_TEST, args.score_thresh)
     check_inference(cfg)
     return cfg
 
@@ -149,7 +152,9 @@ def _box_in_image(
         raise KdpsError(f"--box: {text} is no box X Y W H with a width and height above 0")
     box = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
     if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-        raise KdpsError(f"--box: {text} (X Y W H) lies outside the {width}x{height} image {path}")
+        raise KdpsError(
+            f"--box: {text} (X Y W H) has less than a pixel in the {width}x{height} image {path}"
+        )
     if box != (x, y, x + w, y + h):
         logger.warning("--box: %s leaves the %dx%d image and was cut", text, width, height)
     return box

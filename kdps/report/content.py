@@ -54,7 +54,8 @@ class ReportContent:
         shown: queries with their hits.
         history: the training run; None if unknown.
         settings: how it was computed, as label and text.
-        config: the model's config as YAML; empty if there was none.
+        config: the config of the evaluation as YAML; empty if there was none.
+        training_config: that of the training, as it wrote it itself; empty if unknown.
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class ReportContent:
     history: TrainingHistory | None = None
     settings: dict[str, str] = field(default_factory=dict)
     config: str = ""
+    training_config: str = ""
 
     def summary(self) -> str:
         """The report in a few sentences."""
@@ -101,6 +103,7 @@ class ReportContent:
             "detection": self.detection.metrics(),
             "settings": self.settings,
             "config": self.config,
+            "training_config": self.training_config,
         }
 
 
@@ -113,6 +116,7 @@ def gather_content(
     history: TrainingHistory | None = None,
     notes: Mapping[str, str] | None = None,
     config: str = "",
+    training_config: str = "",
 ) -> ReportContent:
     """Score the detections beside the yardsticks and draw the queries.
 
@@ -123,7 +127,8 @@ def gather_content(
         gallery_size: the protocol's; None for its default.
         history: the training run.
         notes: more settings to state (command, versions, machine).
-        config: the model's config as YAML.
+        config: the config of the evaluation as YAML.
+        training_config: that of the training.
 
     Raises:
         KdpsError: detections and set do not belong together, or an image cannot be read.
@@ -162,6 +167,7 @@ def gather_content(
             **(notes or {}),
         },
         config=config,
+        training_config=training_config,
     )
 
 

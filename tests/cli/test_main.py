@@ -43,6 +43,13 @@ def test_bad_input_is_one_line_and_code_2(command, capsys):
     assert capsys.readouterr().err == "kdps: error: a.png: no such file\n"
 
 
+def test_bad_input_found_by_a_worker_is_one_line_too(command, capsys):
+    trace = "Caught KdpsError in worker 0.\nTraceback (most recent call last):\n  File x\n"
+    command.run = lambda args: fail(KdpsError(f"{trace}kdps.errors.KdpsError: a.png: broken\n"))
+    assert cli.main(["data"]) == 2
+    assert capsys.readouterr().err == "kdps: error: a.png: broken\n"
+
+
 def test_interruption_is_no_traceback(command, capsys):
     command.run = lambda args: fail(KeyboardInterrupt())
     assert cli.main(["data"]) == 130

@@ -44,6 +44,7 @@ def evaluated(setup: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the report of the model, its files and a metrics.json beside the weights."""
     folder = tmp_path_factory.mktemp("evaluated")
     weights = Path(shutil.copy(setup.weights, folder / "model.pth"))
+    (folder / "config.yaml").write_text("SOLVER: that of the training\n")
     record = {"iteration": 19, "total_loss": 2.5, "loss_box_reid": 2.0}
     (folder / "metrics.json").write_text(json.dumps(record) + "\n")
     code = main(
@@ -65,12 +66,15 @@ def test_evaluates_and_writes_page_and_numbers(evaluated: Path) -> None:
     assert len(settings["SHA-256 of the weights"]) == 64
     assert "torch" in settings["versions"]
     assert "commit of this report" in settings
+    assert settings["detections that the model returns"] == "score above 0.05"
     assert "EMBEDDING_DIM: 16" in data["config"]
-    detections = load_detections(evaluated / "page" / "inference" / "detections.npz")
+    assert data["training_config"] == "SOLVER: that of the training\n"
+    assert "SOLVER: that of the training" in page
+    detections = load_detections(evaluated / "page" / "report" / "inference" / "detections.npz")
     assert detections.gt_emb is not None
     # The numbers of the report are those of the evaluation.
     results = json.loads(
-        (evaluated / "page" / "inference" / "person_search_results.json").read_text()
+        (evaluated / "page" / "report" / "inference" / "person_search_results.json").read_text()
     )["metrics"]
     assert rows["model"]["mAP"] == pytest.approx(results["person_search"]["mAP"])
     assert rows["gt_boxes"]["mAP"] == pytest.approx(results["person_search_gt_boxes"]["mAP"])
@@ -80,14 +84,14 @@ def test_evaluates_and_writes_page_and_numbers(evaluated: Path) -> None:
 def test_reuses_detections_without_a_model(
     run: Run, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    file = evaluated / "page" / "inference" / "detections.npz"
+    file = evaluated / "page" / "report" / "inference" / "detections.npz"
     assert run(detections=file, weights=None) == 0
     again = json.loads((tmp_path / "report.json").read_text())
     first = json.loads((evaluated / "page" / "report.json").read_text())
     assert again["rows"] == first["rows"]
     assert again["model_minus_histogram"] == first["model_minus_histogram"]
     assert again["settings"]["detections"] == str(file)
-    assert not (tmp_path / "inference").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.json"}
     out = capsys.readouterr().out
     for label in ("Trained model", "Random embeddings", "Colour histogram", "annotated boxes"):
         assert label in out
@@ -97,7 +101,7 @@ def test_reuses_detections_without_a_model(
 def test_three_rows_without_embeddings_of_annotated_boxes(
     run: Run, evaluated: Path, tmp_path: Path
 ) -> None:
-    detections = load_detections(evaluated / "page" / "inference" / "detections.npz")
+    detections = load_detections(evaluated / "page" / "report" / "inference" / "detections.npz")
     save_detections(replace(detections, gt_count=None, gt_emb=None), tmp_path / "some.npz")
     assert run(detections=tmp_path / "some.npz") == 0
     rows = json.loads((tmp_path / "report.json").read_text())["rows"]
@@ -107,7 +111,7 @@ def test_three_rows_without_embeddings_of_annotated_boxes(
 def test_training_seed_comes_from_the_checkpoint_if_the_config_leaves_it_open(
     run: Run, setup: Any, evaluated: Path, tmp_path: Path
 ) -> None:
-    file = evaluated / "page" / "inference" / "detections.npz"
+    file = evaluated / "page" / "report" / "inference" / "detections.npz"
     content = torch.load(setup.weights, weights_only=True)
     for trainer, expected in (({"trainer": {"seed": 41}}, "41"), ({}, "unknown")):
         torch.save({**content, **trainer}, tmp_path / "model.pth")
@@ -149,7 +153,7 @@ def test_errors_take_one_line(
 
 
 def test_detections_of_another_set(run: Run, evaluated: Path, tmp_path: Path, capsys: Any) -> None:
-    detections = load_detections(evaluated / "page" / "inference" / "detections.npz")
+    detections = load_detections(evaluated / "page" / "report" / "inference" / "detections.npz")
     names = ("other.jpg", *detections.names[1:])
     save_detections(replace(detections, names=names), tmp_path / "other.npz")
     assert run(detections=tmp_path / "other.npz") == 2

@@ -154,7 +154,7 @@ def _foreign_weights(folder: Path) -> Path:
         (lambda t, s: {"query": t / "no.jpg"}, r"no\.jpg does not exist"),
         (lambda t, s: {"query": _file(t, b"text")}, r"file\.png cannot be read"),
         (lambda t, s: {"query": _file(t)}, r"file\.png cannot be read"),
-        (lambda t, s: {"box": ("500", "8", "16", "40")}, "--box: 500 8 16 40 .* lies outside"),
+        (lambda t, s: {"box": ("500", "8", "16", "40")}, "--box: 500 8 16 40 .* less than a pixel"),
         (lambda t, s: {"box": ("5", "8", "0", "40")}, "--box: .* width and height above 0"),
         (lambda t, s: {"box": ("5", "8", "16", "-40")}, "--box: .* width and height above 0"),
         (lambda t, s: {"box": ("nan", "8", "16", "40")}, "--box: nan 8 16 40"),
@@ -171,7 +171,7 @@ def _foreign_weights(folder: Path) -> Path:
         (lambda t, s: {"output": _file(t) / "sheet.png"}, "folder cannot be made"),
         (lambda t, s: {"top_k": 0}, "--top-k: must be at least 1"),
         (lambda t, s: {"score_thresh": 1.5}, "SCORE_THRESH: 1.5 is outside"),
-        (lambda t, s: {"dataset": "nowhere"}, "--dataset: no data set 'nowhere'"),
+        (lambda t, s: {"dataset": "nowhere"}, "--dataset: no person-search set 'nowhere'"),
     ],
 )
 def test_errors_take_one_line(
