@@ -84,7 +84,7 @@ if __name__ == "__main__":
             "pillow",
             "pycocotools",
             "pyyaml",
-            "scipy",
+            "scipy>=1.15",
             "tabulate",
             "tensorboard",
             "tqdm",

@@ -81,6 +81,20 @@ def install(source: str | Path, cuda: bool, pins: Sequence[str]) -> None:
         pip(["install", *pins, "--no-build-isolation", str(wheel)], "what Detectron2 needs")
 
 
+def pin(source: str | Path) -> str:
+    """What tells whether the pinned sources have changed; empty for a folder.
+
+    Args:
+        source: as ``resolve`` returns it.
+    """
+    if source == "git":
+        return COMMIT
+    if source == "pypi":
+        requirements = (DEV / "requirements" / "detectron2.txt").read_text()
+        return f"{detectron2_wheel.TREE_SHA256} {_short_digest(requirements)}"
+    return ""
+
+
 def revision(source: str) -> str | None:
     """What tells whether the sources in a folder have changed; None for other sources."""
     if source in ("auto", "git", "pypi"):

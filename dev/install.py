@@ -187,7 +187,12 @@ def install(options: argparse.Namespace, stamp_file: Path) -> None:
 
     say("\nStep 3 of 4: Detectron2")
     source = detectron2_source.resolve(options.source, options.cuda)
-    key = {**settings, "source": str(source), "torch": installed_version("torch")}
+    key = {
+        **settings,
+        "source": str(source),
+        "torch": installed_version("torch"),
+        "pin": detectron2_source.pin(source),
+    }
     if stamp.get("detectron2") == key and installed_version("detectron2"):
         say("it is there already")
     else:
@@ -196,10 +201,11 @@ def install(options: argparse.Namespace, stamp_file: Path) -> None:
     stamp_file.write_text(json.dumps(stamp))
 
     say("\nStep 4 of 4: kdps and what else it needs (250 MB)")
-    # Without isolation setuptools is the pinned one that step 1 installed.
-    editable = ["--no-build-isolation", "--editable", f"{ROOT}[dev]"]
-    # setuptools warns at length that a folder may hide an editable package.
-    pip(["install", *pins, *editable], "kdps", {"PYTHONWARNINGS": "ignore:Editable installation"})
+    # Without isolation setuptools is the pinned one that step 1 installed. Its default kind of
+    # editable package loses against a clone named kdps in the user's working directory.
+    editable = ["--no-build-isolation", "--config-settings", "editable_mode=compat"]
+    editable += ["--editable", f"{ROOT}[dev]"]
+    pip(["install", *pins, *editable], "kdps")
 
     versions = installed_versions()
     if versions is None:

@@ -47,6 +47,36 @@ def test_configs_exist(path):
         assert (ROOT / name).exists(), name
 
 
+def _tables(path):
+    """Rows of the tables of mAP in a document, as label and numbers."""
+    rows = []
+    line = re.compile(r"^\| ([A-Za-z][^|]*?) \|(.*)\|$", re.MULTILINE)
+    for label, *cells in line.findall(path.read_text()):
+        values = re.findall(r"(\d+\.\d)(?: \((\d+\.\d) to (\d+\.\d)\))?", cells[0])
+        if values:
+            rows.append((label.lower(), [float(x) for value in values for x in value if x]))
+    return rows
+
+
+def test_numbers_of_the_results_are_those_of_their_files():
+    """The tables of docs/results.md come in the order of the links to their JSON files."""
+    path = ROOT / "docs" / "results.md"
+    names = re.findall(r"\]\((results/\w+\.json)\)", path.read_text())
+    expected = []
+    for name in names:
+        for row in json.loads((path.parent / name).read_text())["rows"]:
+            keys = ("mAP", "mAP_lower", "mAP_upper", "top1", "top5", "top10")
+            expected.append((row["label"].lower(), [round(row[key], 1) for key in keys]))
+    assert len(expected) == 4 * len(names) == 12
+    assert _tables(path) == expected
+
+
+def test_numbers_of_the_readme_are_those_of_the_demo():
+    data = json.loads((ROOT / "docs" / "results" / "synth_seqnet_tiny.json").read_text())
+    expected = [[round(row[key], 1) for key in ("mAP", "top1")] for row in data["rows"]]
+    assert [numbers for _, numbers in _tables(ROOT / "README.md")] == expected
+
+
 def test_citation_file_names_both_papers():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["license"] == "Apache-2.0"
@@ -105,7 +135,7 @@ def test_own_method_builds_from_its_config(import_example):
 def test_own_training_script_knows_the_method(examples):
     # Stops at the missing data, which is after the config and the method have been taken in.
     command = [sys.executable, "my_train_net.py", "--config-file", "my_config.yaml"]
-    environment = {"PATH": "", "DETECTRON2_DATASETS": "nowhere", "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": "", "DETECTRON2_DATASETS": "nowhere"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 2
     assert "nowhere" in result.stderr.splitlines()[-1]

@@ -105,14 +105,22 @@ def test_wheel_holds_package_projects_and_data_but_never_asks_for_detectron2(cop
 
 
 @pytest.mark.slow
-def test_editable_installation_finds_the_projects(copy, tmp_path):
+@pytest.mark.parametrize("mode", ["compat", "lenient"])
+def test_editable_installation_finds_the_projects(copy, tmp_path, mode):
+    """The first is how dev/install.py installs, the other what pip does by itself."""
     target = tmp_path / "site"
-    command = [*PIP, "install", *OFFLINE, "--target", target, "--editable", copy]
+    command = [*PIP, "install", *OFFLINE, "--config-settings", f"editable_mode={mode}"]
+    command += ["--target", target, "--editable", copy]
     subprocess.run(command, check=True, capture_output=True)
+    if mode == "compat":
+        # Where users work there may be a clone of this name.
+        (tmp_path / "kdps").mkdir()
+        (tmp_path / "kdps" / "train_net.py").touch()
     # -S and an empty folder: neither this environment's own installation nor the working
     # directory helps.
     program = (
         "import site, sys\n"
+        "sys.path.insert(0, '')\n"
         f"site.addsitedir({str(target)!r})\n"
         f"sys.path.append({sysconfig.get_path('purelib')!r})\n"
         "import kdps.projects.fancy_kd as fancy\n"

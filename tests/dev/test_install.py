@@ -93,6 +93,21 @@ def test_another_source_replaces_detectron2(steps, tmp_path, monkeypatch):
     assert "Detectron2 from git" in steps.taken
 
 
+@pytest.mark.parametrize(
+    ("source", "module", "name"),
+    [("git", "detectron2_source", "COMMIT"), ("pypi", "detectron2_wheel", "TREE_SHA256")],
+)
+def test_another_pin_replaces_detectron2(steps, tmp_path, monkeypatch, source, module, name):
+    monkeypatch.setattr(install.detectron2_source, "resolve", lambda source, cuda: source)
+    run(tmp_path / "stamp", "--source", source)
+    steps.taken.clear()
+    monkeypatch.setattr(f"{module}.{name}", "newer")
+    # A change of the installer's files, as the edit of a pin is one.
+    monkeypatch.setattr(install, "inputs_digest", lambda settings: "newer")
+    run(tmp_path / "stamp", "--source", source)
+    assert f"Detectron2 from {source}" in steps.taken
+
+
 def test_another_torch_builds_detectron2_again(steps, tmp_path):
     run(tmp_path / "stamp", "--source", "pypi")
     steps.versions = {**VERSIONS, "torch": "2.13.0"}
