@@ -63,13 +63,16 @@ def launch(
         function: importable by name, since processes are spawned.
         num_gpus: processes on this machine, one per GPU, over NCCL.
         num_processes: if above 1, processes on this machine on the CPU, over gloo; Detectron2's
-            launcher would take NCCL wherever it sees a GPU.
+            launcher would take NCCL wherever it sees a GPU. Several machines without GPUs use gloo
+            as well.
         num_machines: machines of the job.
         machine_rank: this machine among them.
         dist_url: where they meet; "auto" picks a free port of this machine.
         args: arguments of the function.
     """
-    if num_processes == 1:
+    # Detectron2's launcher wants a GPU as soon as there are several machines.
+    alone = num_processes == 1 and num_machines == 1
+    if alone or (num_processes == 1 and torch.cuda.is_available()):
         launch_on_gpus(function, num_gpus, num_machines, machine_rank, dist_url, args)
         return
     if dist_url == "auto":

@@ -16,6 +16,8 @@ _NOISE = (
     (r"torch\.meshgrid: in an upcoming release", (UserWarning,)),
     # torch on 1 x 1 convolutions under DistributedDataParallel: a matter of speed at most.
     (r"Grad strides do not match bucket view strides", (UserWarning,)),
+    # In mixed precision a first step whose gradients overflow is skipped, as it has to be.
+    (r"Detected call of `lr_scheduler\.step\(\)` before", (UserWarning,)),
     # Detectron2's mixed precision uses the names of before torch 2.4.
     (r"`torch\.cuda\.amp\.\w+\(args\.\.\.\)` is deprecated", (FutureWarning,)),
 )

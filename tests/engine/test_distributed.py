@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
+from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -80,9 +82,32 @@ def _train(folder: Path) -> None:
     # Different beginnings: the ranks must agree on the weights of rank 0.
     seed_all(comm.get_rank())
     trainer = PersonSearchTrainer(tiny_training_cfg(folder / "output"))
-    trainer.resume_or_load(resume=False)
+    trainer.resume_or_load(resume=True)
     trainer.train()
     torch.save(trainer.model.module.state_dict(), folder / f"{comm.get_rank()}.pt")
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+class _Interrupt(HookBase):
+    def after_step(self) -> None:
+        if self.trainer.iter == 5:
+            raise _InterruptedError
+
+
+def _train_in_two_parts(folder: Path) -> None:
+    register_tiny_sets(folder / "set")
+    seed_all(comm.get_rank())
+    trainer = PersonSearchTrainer(tiny_training_cfg(folder / "output"))
+    trainer.register_hooks([_Interrupt()])
+    trainer.resume_or_load(resume=False)
+    with contextlib.suppress(_InterruptedError):
+        trainer.train()
+    comm.synchronize()
+    assert (folder / "output" / "last_checkpoint").read_text() == "model_0000003.pth"
+    _train(folder)
 
 
 @pytest.mark.slow
@@ -97,3 +122,17 @@ def test_two_ranks_train_one_model_with_one_memory(tmp_path: Path) -> None:
         assert torch.equal(first[key], second[key]), key
     final = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)["model"]
     assert all(torch.equal(final[key], first[key]) for key in final)
+
+
+@pytest.mark.slow
+def test_two_ranks_resume_exactly(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    for name in ("whole", "parts"):
+        register_tiny_sets(tmp_path / name / "set")
+    whole = launch_two(_train, tmp_path / "whole")
+    parts = launch_two(_train_in_two_parts, tmp_path / "parts")
+    for uninterrupted, resumed in zip(whole, parts, strict=True):
+        assert uninterrupted.keys() == resumed.keys()
+        for key, value in uninterrupted.items():
+            assert torch.equal(value, resumed[key]), key

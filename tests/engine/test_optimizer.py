@@ -9,8 +9,11 @@ from kdps.config import get_cfg
 from kdps.engine.optimizer import build_clipped_optimizer
 
 
-def step_of(clip_type: str | None) -> torch.Tensor:
-    """How far one step moves two parameters with gradients (3, 0) and (0, 4), each of 1 x 2."""
+def step_of(clip_type: str | None, scale: float = 1.0) -> torch.Tensor:
+    """How far one step moves two parameters with gradients (3, 0) and (0, 4), each of 1 x 2.
+
+    ``scale``: that of a gradient scaler, as in mixed precision.
+    """
     cfg = get_cfg()
     cfg.SOLVER.BASE_LR = 1.0
     cfg.SOLVER.MOMENTUM = 0.0
@@ -21,9 +24,11 @@ def step_of(clip_type: str | None) -> torch.Tensor:
     cfg.freeze()
     model = nn.ParameterList([nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))])
     optimizer = build_clipped_optimizer(cfg, model)
-    model[0].grad = torch.tensor([3.0, 0.0])
-    model[1].grad = torch.tensor([0.0, 4.0])
-    optimizer.step()
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale != 1.0)
+    loss = 3.0 * model[0][0] + 4.0 * model[1][1]
+    scaler.scale(loss).backward()
+    assert model[1].grad[1] == 4.0 * scale
+    scaler.step(optimizer)
     return -torch.cat([p.detach() for p in model])
 
 
@@ -39,3 +44,8 @@ def step_of(clip_type: str | None) -> torch.Tensor:
 )
 def test_clipping(clip_type: str | None, expected: list[float]) -> None:
     torch.testing.assert_close(step_of(clip_type), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_sees_the_gradients_without_the_scale_of_mixed_precision() -> None:
+    expected = torch.tensor([0.6, 0.0, 0.0, 0.8])
+    torch.testing.assert_close(step_of("full_model", scale=1024.0), expected, rtol=1e-5, atol=1e-6)

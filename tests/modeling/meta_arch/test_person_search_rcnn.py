@@ -87,10 +87,11 @@ def test_precise_batch_norm_passes_do_not_move_the_memory():
     assert not any(buffer.any() for buffer in memory_of(model).buffers())
 
 
-def test_a_step_in_mixed_precision():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_step_in_mixed_precision(dtype):
     model, batch = build(), make_training_batch([[0, 1, -1], [1, 4]])
     for _ in range(2):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype):
             losses = train(model, batch)
     assert all(loss.isfinite() for loss in losses.values())
     assert losses["loss_oim"].dtype == torch.float32
