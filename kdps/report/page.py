@@ -31,7 +31,7 @@ _GROUP_TITLES = {
 def render_page(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
     """Render a report within a size.
 
-    Pictures are compressed more, and at last left out with a note, until the page fits.
+    Pictures are compressed more, and at last left out with a note, until the page fits or has none.
 
     Args:
         content: what to tell.
@@ -53,7 +53,8 @@ def render_page(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
         shown.remove([s for s in shown if s.group == largest][-1])
         page = _render(content, drawn, shown, _JPEG_QUALITIES[-1])
     missing = len(content.shown) - len(shown)
-    logger.warning("The report shows %d queries less to stay within %d bytes", missing, max_bytes)
+    if missing:
+        logger.warning("The report shows %d queries less, to stay near %d bytes", missing, max_bytes)
     return page
 
 

@@ -48,10 +48,10 @@ class SynthConfig:
     height: int = 480
     cameras: int = 6
     scenes: int = 8
-    family: int = 5
+    family: int = 4
     people: tuple[int, int] = (4, 7)
     strangers: float = 0.25
-    person_height: tuple[float, float] = (0.2, 0.6)
+    person_height: tuple[float, float] = (0.3, 0.7)
 
     def images(self, split: str) -> int:
         """Number of images of a split."""
