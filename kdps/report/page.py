@@ -54,7 +54,7 @@ def render_page(content: ReportContent, max_bytes: int = MAX_BYTES) -> str:
         page = _render(content, drawn, shown, _JPEG_QUALITIES[-1])
     missing = len(content.shown) - len(shown)
     if missing:
-        logger.warning("The report shows %d queries less, to stay near %d bytes", missing, max_bytes)
+        logger.warning("The report shows %d queries less to stay near %d bytes", missing, max_bytes)
     return page
 
 
