@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     report = Report()
     sources = []
     with report.catch():
-        sources = sources_of(args)
+        sources = sources_of(args, report.catch)
     printed = _print_findings(report, 0, args.max_lines)
     for source in sources:
         counts = check_split(source, report, gallery_sizes=args.gallery_sizes, decode=args.decode)

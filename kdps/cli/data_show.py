@@ -48,9 +48,12 @@ def run(args: argparse.Namespace) -> None:
         records = choose_records(source.load(), args.num, args.person)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for record in records:
-                name = Path(record["image_id"]).with_suffix(".jpg")
-                draw_record(record).save(str(folder / "_".join(name.parts)))
+            for index, record in enumerate(records):
+                # Flat and numbered: names that differ in folder or suffix only stay apart.
+                image = Path(record["image_id"])
+                name = "_".join(image.relative_to(image.anchor).parts)
+                path = (folder / f"{index:03d}_{name}").with_suffix(".jpg")
+                draw_record(record).save(str(path))
         except OSError as error:
             raise KdpsError(f"cannot write to {folder}: {error.strerror}") from error
         sys.stdout.write(f"{source.name}: {len(records)} pictures in {folder}\n")

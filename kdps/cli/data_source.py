@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from kdps.cli.own_modules import add_import_argument
+from kdps.data.datasets.layouts import LAYOUTS, detect_layout, json_layout
+from kdps.data.sources import SplitSource, source_of_name, source_of_root
 from kdps.errors import KdpsError
-
-if TYPE_CHECKING:
-    from kdps.data.sources import SplitSource
-
-FORMATS = ("cuhk-sysu", "prw", "mot", "json")
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +23,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", metavar="PATH", help="folder of a set, or a JSON file, instead")
     parser.add_argument(
-        "--format", choices=FORMATS, help="layout of --root (default: told by its files)"
+        "--format", choices=tuple(LAYOUTS), help="layout of --root (default: told by its files)"
     )
     parser.add_argument(
         "--image-root", metavar="DIR", help="folder of the images of a JSON file (default: its own)"
@@ -38,21 +36,28 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add_import_argument(parser)
 
 
-def sources_of(args: argparse.Namespace) -> list[SplitSource]:
+def sources_of(
+    args: argparse.Namespace, catch: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> list[SplitSource]:
     """The splits that the arguments name.
+
+    Args:
+        args: parsed arguments.
+        catch: taken around the search for each name; what it catches leaves this name out.
 
     Raises:
         KdpsError: a name is unknown, or names and ``--root`` are both or neither given.
     """
-    from kdps.data.datasets.layouts import LAYOUTS, detect_layout, json_layout
-    from kdps.data.sources import source_of_name, source_of_root
-
     if bool(args.names) == bool(args.root):
         raise KdpsError("give the names of registered sets, or --root, but not both")
     if args.names:
         if args.format or args.split or args.image_root:
             raise KdpsError("--format, --split and --image-root go with --root")
-        return [source_of_name(name) for name in args.names]
+        sources = []
+        for name in args.names:
+            with catch():
+                sources.append(source_of_name(name))
+        return sources
     layout = LAYOUTS[args.format] if args.format else detect_layout(args.root)
     if layout.name == "json":
         layout = json_layout(args.image_root)

@@ -28,6 +28,8 @@ class SplitSource:
         gallery_sizes: sizes that the split has; empty if it has one gallery only.
         layout: None for a set that is registered by its loader only.
         root: folder of the set (the file for "json"), where the layout is known.
+        resembles: for a split named by its folder, the name of a built-in one in the same layout,
+            if there is one. Other sets share the layouts, so that its size may be another.
     """
 
     name: str
@@ -36,6 +38,7 @@ class SplitSource:
     gallery_sizes: Callable[[], list[int]] = field(default=list)
     layout: Layout | None = None
     root: Path | None = None
+    resembles: str | None = None
 
 
 def source_of_name(name: str) -> SplitSource:
@@ -73,6 +76,7 @@ def source_of_root(
         name: name for messages; the split by default.
     """
     root = Path(root)
+    resembles = None if name else f"{layout.name}_{split}".replace("-", "_")
     name = name or split
     is_train = split == "train"
     return SplitSource(
@@ -82,4 +86,5 @@ def source_of_root(
         gallery_sizes=lambda: layout.gallery_sizes(root),
         layout=layout,
         root=root,
+        resembles=resembles,
     )

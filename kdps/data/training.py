@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -26,7 +27,8 @@ def get_training_dicts(names: Sequence[str]) -> tuple[list[dict[str, Any]], int,
         the longest of them for several sets.
 
     Raises:
-        KdpsError: a set is unknown, empty, or its identities are not numbered from 0 upwards.
+        KdpsError: a set is unknown, has no identity, or its identities are not numbered from 0
+            upwards.
     """
     if not names:
         raise KdpsError("DATASETS.TRAIN names no data set")
@@ -40,7 +42,9 @@ def get_training_dicts(names: Sequence[str]) -> tuple[list[dict[str, Any]], int,
         annotations = [a for record in own for a in record["annotations"]]
         if not annotations:
             raise KdpsError(f"training set {name!r} has no annotated person")
-        pids = {_require_pid(annotation, name) for annotation in annotations} - {UNLABELLED}
+        pids = {_require_pid(a, r, name) for r in own for a in r["annotations"]} - {UNLABELLED}
+        if not pids:
+            raise KdpsError(f"training set {name!r} has no person with an identity, all are -1")
         if pids != set(range(len(pids))):
             raise KdpsError(
                 f"identities of training set {name!r} should be numbered 0 to {len(pids) - 1}; "
@@ -59,8 +63,11 @@ def get_training_dicts(names: Sequence[str]) -> tuple[list[dict[str, Any]], int,
     return records, num_pids, queue_size
 
 
-def _require_pid(annotation: dict[str, Any], name: str) -> int:
+def _require_pid(annotation: dict[str, Any], record: dict[str, Any], name: str) -> int:
     pid = annotation.get("person_id")
-    if not isinstance(pid, int) or pid < UNLABELLED:
-        raise KdpsError(f"training set {name!r} has an annotation whose person_id is {pid!r}")
-    return pid
+    if not isinstance(pid, Integral) or pid < UNLABELLED:
+        raise KdpsError(
+            f"training set {name!r}, image {record['image_id']!r}: an annotation's person_id is "
+            f"{pid!r}; it should be a whole number from -1 upwards"
+        )
+    return int(pid)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kdps.cli.main import main
 from kdps.utils.testing_layouts import tiny_json, write_json
 
 
@@ -44,6 +47,17 @@ class Fault:
     def is_named_by(self, line: str, root: Path) -> bool:
         """Whether a line of output is the expected one."""
         return re.fullmatch(self.line.replace("ROOT", re.escape(str(root))), line) is not None
+
+
+def assert_one_error(fault: Fault, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check a set with the fault and see that one line, and no traceback, names it."""
+    root = fault.write(folder)
+    assert main(["data", "check", "--root", str(root), *fault.options]) == 1
+    out, err = capsys.readouterr()
+    errors = lines_of(out, "error")
+    assert len(errors) == 1, out
+    assert fault.is_named_by(errors[0], root), errors[0]
+    assert "Traceback" not in out + err
 
 
 def lines_of(output: str, level: str) -> list[str]:

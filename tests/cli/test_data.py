@@ -1,10 +1,19 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kdps.cli.main import main
-from kdps.utils.testing_layouts import TinyCuhkSysu, TinyMOT, TinyPRW, tiny_json, write_json
+from kdps.utils.testing_layouts import (
+    TinyCuhkSysu,
+    TinyMOT,
+    TinyPRW,
+    tiny_json,
+    write_images,
+    write_json,
+)
 
 
 @pytest.mark.parametrize("command", ["check", "show", "synth"])
@@ -28,8 +37,10 @@ def test_check_prints_counts_and_totals(tmp_path, capsys):
     assert main(["data", "check", "--root", str(root)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "train: 4 images, 5 boxes, 4 labelled boxes, 2 identities",
+        "  note: train: not the published size: 4 images (11206), 2 identities (5532)",
         "test: 4 images, 6 boxes, 4 labelled boxes, 2 identities, 2 queries",
-        "errors: 0, warnings: 0, notes: 0",
+        "  note: test: not the published size: 4 images (6978), 2 queries (2900)",
+        "errors: 0, warnings: 0, notes: 2",
     ]
 
 
@@ -39,10 +50,11 @@ def test_check_of_registered_names(tmp_path, capsys, monkeypatch):
     assert main(["data", "check", "synth_prw_train", "synth_prw_test"]) == 0
     out = capsys.readouterr().out
     assert "synth_prw_test: 4 images, 6 boxes, 5 labelled boxes, 3 identities, 2 queries" in out
-    assert main(["data", "check", "synth_cuhk_train"]) == 1
-    assert f"error: data set 'synth_cuhk_train' needs the folder {tmp_path}" in (
-        capsys.readouterr().out
-    )
+    # One set that is missing does not hide another.
+    assert main(["data", "check", "synth_cuhk_train", "synth_prw_train"]) == 1
+    out = capsys.readouterr().out
+    assert f"error: data set 'synth_cuhk_train' needs the folder {tmp_path}" in out
+    assert "synth_prw_train: 3 images" in out
 
 
 def test_check_of_one_split_and_gallery(tmp_path, capsys):
@@ -65,6 +77,7 @@ def test_check_of_users_own_layouts(tmp_path, capsys):
         capsys.readouterr().out
     )
     assert main(args) == 1
+    assert f"error: test: image {tmp_path / '1.jpg'} does not exist" in capsys.readouterr().out
     assert main([*args, "--image-root", str(tmp_path / "images"), "--split", "train"]) == 0
 
 
@@ -76,7 +89,7 @@ def test_check_bounds_its_output(tmp_path, capsys):
     assert main([*args, "--max-lines", "1"]) == 1
     out = capsys.readouterr().out
     assert out.count("does not exist") == 1
-    assert "... and 3 more lines" in out
+    assert "... and 4 more lines" in out
     assert "errors: 4" in out
 
 
@@ -103,7 +116,25 @@ def test_show_writes_pictures(tmp_path, capsys):
     assert main([*args, "--num", "3"]) == 0
     assert capsys.readouterr().out == f"train: 3 pictures in {out / 'train'}\n"
     names = sorted(path.name for path in (out / "train").iterdir())
-    assert names == ["cam-a_000001.jpg", "cam-b_000001.jpg", "cam-b_000010.jpg"]
+    assert names == ["000_cam-a_000001.jpg", "001_cam-b_000001.jpg", "002_cam-b_000010.jpg"]
+
+
+def test_show_keeps_pictures_apart_and_in_their_folder(tmp_path):
+    images = tmp_path / "images"
+    (images / "b").mkdir(parents=True)
+    names = ["a.png", "a.jpg", "b/a.jpg", "b_a.jpg", str(images / "c.jpg")]
+    write_images(images, set(names))
+    before = sorted(images.rglob("*"))
+    content = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(content | {"annotations": []}))
+    args = ["data", "show", "--root", str(path), "--image-root", str(images), "--split", "train"]
+    assert main([*args, "--output", str(tmp_path / "out")]) == 0
+    written = sorted(path.name for path in (tmp_path / "out" / "train").iterdir())
+    flat = "_".join((images / "c.jpg").parts[1:])
+    expected = ["000_a.jpg", "001_a.jpg", "002_b_a.jpg", "003_b_a.jpg", f"004_{flat}"]
+    assert written == expected
+    assert sorted(images.rglob("*")) == before
 
 
 def test_show_says_what_is_wrong(tmp_path, capsys):

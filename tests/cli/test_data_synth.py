@@ -7,8 +7,8 @@ from kdps.cli.main import main
 
 SMALL = ["--size", "160x120", "--people", "2,2", "--strangers", "0", "--workers", "1"]
 COUNTS = [
-    *("--train-images", "2", "--test-images", "3"),
-    *("--train-ids", "2", "--test-ids", "2"),
+    *("--train-images", "2", "--test-images", "8"),
+    *("--train-ids", "2", "--test-ids", "6"),
 ]
 
 
@@ -17,9 +17,9 @@ def test_a_set_is_made_and_its_counts_printed(tmp_path, capsys):
     assert main(["data", "synth", str(out), *SMALL, *COUNTS, "--queries", "1"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("train: 2 images, ")
-    assert printed[1].startswith("test: 3 images, ")
+    assert printed[1].startswith("test: 8 images, ")
     assert printed[2] == f"written to {out}"
-    assert len(list((out / "Image" / "SSM").iterdir())) == 5
+    assert len(list((out / "Image" / "SSM").iterdir())) == 10
 
 
 def test_format_and_seed_reach_the_generator(tmp_path):

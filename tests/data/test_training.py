@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -71,7 +72,8 @@ def test_a_set_without_unlabelled_people_has_no_queue(register):
     [
         ([0, 2], "'bad' should be numbered 0 to 1; they go from 0 to 2"),
         ([1, 2], "'bad' should be numbered 0 to 1; they go from 1 to 2"),
-        ([0, -2], "'bad' has an annotation whose person_id is -2"),
+        ([0, -2], "'bad', image '0': an annotation's person_id is -2; it should be a whole"),
+        ([-1, -1], "'bad' has no person with an identity, all are -1"),
         ([], "'bad' has no annotated person"),
     ],
 )
@@ -79,6 +81,21 @@ def test_bad_identities(register, pids, message):
     register("bad", pids)
     with pytest.raises(KdpsError, match=message):
         get_training_dicts(["bad"])
+
+
+@pytest.mark.parametrize("pid", [0.5, "0", None])
+def test_identities_are_whole_numbers(register, pid):
+    register("bad", [0], [0])[1]["annotations"][0]["person_id"] = pid
+    with pytest.raises(KdpsError, match=f"'bad', image '1': an annotation's person_id is {pid!r}"):
+        get_training_dicts(["bad"])
+
+
+def test_identities_may_be_numpys(register):
+    for annotation in register("one", [0, -1, 1])[0]["annotations"]:
+        annotation["person_id"] = np.int64(annotation["person_id"])
+    records, num_pids, queue_size = get_training_dicts(["one", "one"])
+    assert pids_of(records) == [[0, -1, 1], [2, -1, 3]]
+    assert (num_pids, queue_size) == (4, 1)
 
 
 def test_unknown_and_no_names(register):

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kdps.data.check.findings import Report
-from kdps.data.datasets.images import READ_THREADS, probe_image
+from kdps.data.datasets.images import READ_THREADS, probe_image, size_fault
 from kdps.errors import KdpsError
 
 
@@ -33,12 +33,9 @@ def check_images(
             if isinstance(result, KdpsError):
                 report.error(f"{name}: {result}")
                 continue
-            recorded = record.get("height", result[0]), record.get("width", result[1])
-            if recorded != result:
-                report.error(
-                    f"{name}: image {record['file_name']} is {result[1]}x{result[0]}, "
-                    f"its record says {recorded[1]}x{recorded[0]}"
-                )
+            fault = size_fault(record, *result)
+            if fault:
+                report.error(f"{name}: {fault}")
             record["height"], record["width"] = result
 
 

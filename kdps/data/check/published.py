@@ -24,6 +24,17 @@ PUBLISHED = {
 APPROXIMATE = {"cuhk_sysu_train": {"boxes": 55272}, "cuhk_sysu_test": {"boxes": 40871}}
 
 
+def note_other_size(name: str, published: str, counts: dict[str, int], report: Report) -> None:
+    """Note where the counts of the split ``name`` are not those of the set ``published``."""
+    different = [
+        f"{counts[what]} {what} ({expected})"
+        for what, expected in PUBLISHED.get(published, {}).items()
+        if counts.get(what, expected) != expected
+    ]
+    if different:
+        report.note(f"{name}: not the published size: {', '.join(different)}")
+
+
 def check_counts(name: str, counts: dict[str, int], report: Report) -> None:
     """Compare counts with those of the published set ``name``, where it is one."""
     for what, expected in PUBLISHED.get(name, {}).items():

@@ -9,7 +9,7 @@ from typing import Any
 from kdps.data.check.findings import Report
 from kdps.data.check.images import check_images
 from kdps.data.check.people import check_boxes, check_identities, count_people
-from kdps.data.check.published import check_counts
+from kdps.data.check.published import check_counts, note_other_size
 from kdps.data.check.search import check_galleries, check_queries, check_same_queries
 from kdps.data.sources import SplitSource
 
@@ -43,7 +43,10 @@ def check_split(
             check_identities(source.name, records, report)
         else:
             counts["queries"] = _check_search(source, records, report, gallery_sizes)
-        check_counts(source.name, counts, report)
+        if source.resembles is None:
+            check_counts(source.name, counts, report)
+        else:
+            note_other_size(source.name, source.resembles, counts, report)
     return counts
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdps.data.check.findings import Level, Report
 from kdps.data.check.people import box_fault, leaves_image
-from kdps.data.protocol import Query, SearchProtocol
+from kdps.data.protocol import Gallery, SearchProtocol
 
 
 def check_queries(protocol: SearchProtocol, records: list[dict[str, Any]], report: Report) -> None:
@@ -22,7 +22,7 @@ def check_queries(protocol: SearchProtocol, records: list[dict[str, Any]], repor
     """
     by_name = {record["image_id"]: record for record in records}
     known = {a["person_id"] for record in records for a in record["annotations"]}
-    first: dict[Query, int] = {}
+    first: dict[tuple[str, tuple[float, ...]], int] = {}
     leaving, elsewhere = [], []
     for number, query in enumerate(protocol.queries):
         where = f"{protocol.name}, query {number}"
@@ -35,8 +35,14 @@ def check_queries(protocol: SearchProtocol, records: list[dict[str, Any]], repor
             report.error(f"{where}: box {fault}")
         elif leaves_image(query.bbox, record):
             leaving.append(where)
-        earlier = first.setdefault(query, number)
-        if earlier != number:
+        earlier = first.setdefault((query.image, query.bbox), number)
+        if protocol.queries[earlier].person_id != query.person_id:
+            other = protocol.queries[earlier].person_id
+            report.error(
+                f"{where}: asks for identity {query.person_id}, query {earlier} with the same box "
+                f"for {other}"
+            )
+        elif earlier != number:
             report.error(f"{where}: is the same as query {earlier}")
         if query.person_id not in known:
             report.error(f"{where}: unknown identity {query.person_id}: no box of the set has it")
@@ -83,7 +89,10 @@ def check_galleries(
 
 
 def check_same_queries(reference: SearchProtocol, other: SearchProtocol, report: Report) -> None:
-    """Report two gallery sizes of a set that do not ask for the same people."""
+    """Report two gallery sizes of a set that do not ask for the same people in the same places.
+
+    The records of a set take identities from the smallest size, so that it should have all truths.
+    """
     pairs = zip(reference.queries, other.queries, strict=False)
     different = [number for number, (a, b) in enumerate(pairs) if a != b]
     if len(reference.queries) != len(other.queries):
@@ -91,3 +100,25 @@ def check_same_queries(reference: SearchProtocol, other: SearchProtocol, report:
         report.error(f"{other.name} has {counts}")
     elif different:
         report.error(f"{other.name}: query {different[0]} is another one than in {reference.name}")
+    else:
+        small, large = sorted((reference, other), key=_count_searched)
+        galleries = enumerate(zip(small.galleries, large.galleries, strict=True))
+        lacking = [
+            f"query {number}"
+            for number, (in_small, in_large) in galleries
+            if _truths(in_large) - _truths(in_small)
+        ]
+        text = f"galleries of {small.name} lack places of the person that {large.name} has"
+        report.summarize(Level.WARNING, text, lacking)
+
+
+def _count_searched(protocol: SearchProtocol) -> int:
+    total = len(protocol.images)
+    return sum(
+        total - len(g.excluded) if g.images is None else len(g.images) for g in protocol.galleries
+    )
+
+
+def _truths(gallery: Gallery) -> set[tuple[int, tuple[float, ...]]]:
+    boxes = map(tuple, gallery.truth_boxes.tolist())
+    return set(zip(gallery.truth_images.tolist(), boxes, strict=True))

@@ -14,6 +14,7 @@ from typing import Any
 
 from kdps.data.catalog import register_person_search
 from kdps.data.datasets.cuhk_sysu import GALLERY_SIZES
+from kdps.data.datasets.files import reading
 from kdps.data.datasets.layouts import CUHK_SYSU, PRW, Layout, mot_layout
 from kdps.data.datasets.mot import MOTOptions
 from kdps.data.protocol import SearchProtocol
@@ -26,13 +27,14 @@ def find_root(name: str, *folders: str) -> Path:
     """The first of ``folders`` that exists under ``$DETECTRON2_DATASETS`` (default: datasets).
 
     Raises:
-        KdpsError: none exists.
+        KdpsError: none exists, or one may not look for them.
     """
     value = os.environ.get(ENVIRONMENT_VARIABLE)
     base = Path(value or "datasets").expanduser()
     for folder in folders:
-        if (base / folder).is_dir():
-            return base / folder
+        with reading(base / folder):
+            if (base / folder).is_dir():
+                return base / folder
     state = f"it is {value}" if value else "it is not set, which means ./datasets"
     raise KdpsError(
         f"data set {name!r} needs the folder {base / folders[0]}, which does not exist; "

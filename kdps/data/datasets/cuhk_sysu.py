@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from kdps.data.datasets.files import require_entries, require_split, require_unique
+from kdps.data.datasets.files import (
+    list_folder,
+    require_entries,
+    require_split,
+    require_unique,
+)
 from kdps.data.datasets.images import fill_image_sizes
-from kdps.data.datasets.matlab import as_box, as_text, load_variable, unwrap
+from kdps.data.datasets.matlab import as_numbers, as_text, load_variable, unwrap
 from kdps.data.galleries import NO_IMAGES
 from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.data.records import UNLABELLED, attach_queries, make_annotation
@@ -26,9 +31,10 @@ TRAIN_TEST = Path("annotation/test/train_test")
 IMAGES_MAT = Path("annotation/Images.mat")
 POOL_MAT = Path("annotation/pool.mat")
 
-_Box = tuple[int, ...]  # x, y, width, height
+Box = tuple[int, ...]  # x, y, width, height
+Place = tuple[str, Box]  # name of an image and a box in it
 # Name of an image -> its boxes in file order and their identities.
-_Boxes = dict[str, tuple[list[_Box], list[int]]]
+_Boxes = dict[str, tuple[list[Box], list[int]]]
 
 
 def load_cuhk_sysu(
@@ -51,7 +57,7 @@ def load_cuhk_sysu(
     """
     require_split(split)
     root = _require_root(root)
-    boxes = _read_boxes(root / IMAGES_MAT)
+    boxes = {name: (own, [UNLABELLED] * len(own)) for name, own in read_image_boxes(root).items()}
     pool = _read_pool(root)
     protocol = None
     if split == "train":
@@ -59,23 +65,20 @@ def load_cuhk_sysu(
         names = sorted(name for name in boxes if name not in in_pool)
         if not names:
             raise KdpsError(f"the training split is empty: {root / POOL_MAT} lists all images")
-        for pid, (_, scenes) in enumerate(read_train_identities(root)):
-            _assign(boxes, scenes, pid, root / TRAIN_TEST / "Train.mat")
+        for pid, (_, places) in enumerate(read_train_identities(root)):
+            _assign(boxes, places, pid, root / TRAIN_TEST / "Train.mat")
     else:
         names = pool
         # The lists of all sizes hold the same queries and truths; the shortest loads fastest.
         size = available_gallery_sizes(root)[0]
         protocol = _read_protocol(root, size, pool, f"g{size}")
-        source = protocol_file(root, size)
-        for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
-            truth = [(protocol.images[i], b) for i, b in _truth_xywh(gallery)]
-            own = [(query.image, _xyxy_to_xywh(query.bbox))]
-            _assign(boxes, own + truth, query.person_id, source)
+        for pid, places in query_identities(protocol):
+            _assign(boxes, places, pid, protocol_file(root, size))
     records = [_make_record(root, name, boxes, pool_mat=root / POOL_MAT) for name in names]
     if protocol is not None:
         attach_queries(records, protocol)
     if image_sizes:
-        fill_image_sizes(records)
+        fill_image_sizes(records, root)
     return records
 
 
@@ -105,8 +108,8 @@ def load_cuhk_sysu_protocol(
 
 def available_gallery_sizes(root: str | Path) -> list[int]:
     """The gallery sizes whose list is in the set, ascending."""
-    folder = Path(root) / TRAIN_TEST
-    found = [re.fullmatch(r"TestG(\d+)\.mat", path.name) for path in folder.iterdir()]
+    folder = _require_root(root) / TRAIN_TEST
+    found = [re.fullmatch(r"TestG(\d+)\.mat", path.name) for path in list_folder(folder)]
     sizes = sorted(int(match[1]) for match in found if match)
     if not sizes:
         raise KdpsError(f"{folder} has no TestG<size>.mat, the lists of queries and galleries")
@@ -118,8 +121,27 @@ def protocol_file(root: str | Path, gallery_size: int) -> Path:
     return Path(root) / TRAIN_TEST / f"TestG{gallery_size}.mat"
 
 
-def read_train_identities(root: str | Path) -> Iterator[tuple[str, list[tuple[str, _Box]]]]:
-    """Name of each training identity and its (image name, XYWH box) pairs, in file order."""
+def read_image_boxes(root: str | Path) -> dict[str, list[Box]]:
+    """Name of each image -> its boxes, in file order; boxes without area are left out."""
+    path = Path(root) / IMAGES_MAT
+    images = _struct(load_variable(path, "Img"), ("imname", "box"), str(path), size=None)
+    boxes = {}
+    dropped = 0
+    names = [as_text(row["imname"]) for row in images]
+    require_unique(names, path)
+    for name, row in zip(names, images, strict=True):
+        where = f"{path}, image {name}"
+        rows = _struct(row["box"], ("idlocate",), where, size=None)
+        found = [_box(r["idlocate"], where) for r in rows]
+        boxes[name] = [b for b in found if b[2] > 0 and b[3] > 0]
+        dropped += len(found) - len(boxes[name])
+    if dropped:
+        logger.info("%s: dropped %d boxes without area", path, dropped)
+    return boxes
+
+
+def read_train_identities(root: str | Path) -> Iterator[tuple[str, list[Place]]]:
+    """Name of each training identity and where it is, in file order."""
     path = Path(root) / TRAIN_TEST / "Train.mat"
     cells = load_variable(path, "Train").reshape(-1)
     if not len(cells):
@@ -132,6 +154,15 @@ def read_train_identities(root: str | Path) -> Iterator[tuple[str, list[tuple[st
             as_text(identity["idname"]),
             [(as_text(s["imname"]), _box(s["idlocate"], where)) for s in scenes],
         )
+
+
+def query_identities(protocol: SearchProtocol) -> Iterator[tuple[int, list[Place]]]:
+    """Identity of each query and where it is, the query's own place first."""
+    for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
+        truths = zip(gallery.truth_images, gallery.truth_boxes, strict=True)
+        places = [(query.image, _xyxy_to_xywh(query.bbox))]
+        places += [(protocol.images[i], _xyxy_to_xywh(tuple(box))) for i, box in truths]
+        yield query.person_id, places
 
 
 def _require_root(root: str | Path) -> Path:
@@ -152,13 +183,13 @@ def _struct(value: Any, fields: tuple[str, ...], where: str, size: int | None = 
     return flat[0]
 
 
-def _box(value: Any, where: str) -> _Box:
-    raw = np.asarray(unwrap(value)).reshape(-1)
+def _box(value: Any, where: str) -> Box:
+    raw = as_numbers(value, f"{where}: idlocate").reshape(-1)
     if len(raw) != 4:
         raise KdpsError(f"{where}: idlocate should hold 4 numbers, it holds {len(raw)}")
     if not np.isfinite(raw).all():
         raise KdpsError(f"{where}: idlocate holds a value that is no number: {raw.tolist()}")
-    return tuple(as_box(raw).tolist())
+    return tuple(raw.astype(np.int64).tolist())
 
 
 def _read_pool(root: Path) -> list[str]:
@@ -168,30 +199,13 @@ def _read_pool(root: Path) -> list[str]:
     return names
 
 
-def _read_boxes(path: Path) -> _Boxes:
-    images = _struct(load_variable(path, "Img"), ("imname", "box"), str(path), size=None)
-    boxes: _Boxes = {}
-    dropped = 0
-    names = [as_text(row["imname"]) for row in images]
-    require_unique(names, path)
-    for name, row in zip(names, images, strict=True):
-        where = f"{path}, image {name}"
-        rows = _struct(row["box"], ("idlocate",), where, size=None)
-        found = [_box(r["idlocate"], where) for r in rows]
-        kept = [b for b in found if b[2] > 0 and b[3] > 0]
-        boxes[name] = kept, [UNLABELLED] * len(kept)
-        dropped += len(found) - len(kept)
-    if dropped:
-        logger.info("%s: dropped %d boxes without area", path, dropped)
-    return boxes
-
-
-def _assign(boxes: _Boxes, scenes: list[tuple[str, _Box]], pid: int, source: Path) -> None:
-    for name, box in scenes:
+def _assign(boxes: _Boxes, places: list[Place], pid: int, source: Path) -> None:
+    for name, box in places:
         if name not in boxes:
             raise KdpsError(f"{source} names image {name!r}, which Images.mat does not list")
         in_image, pids = boxes[name]
-        # Published readers pass over a box that Images.mat does not have; so does this one.
+        # Published readers pass over a box that Images.mat does not have; so does this one, and
+        # `kdps data check` names it.
         if box in in_image:
             pids[in_image.index(box)] = pid
 
@@ -258,16 +272,11 @@ def _make_gallery(entries: np.ndarray, index_of: dict[str, int], where: str) -> 
     )
 
 
-def _xywh_to_xyxy(box: _Box) -> tuple[float, float, float, float]:
+def _xywh_to_xyxy(box: Box) -> tuple[float, float, float, float]:
     x, y, w, h = map(float, box)
     return x, y, x + w, y + h
 
 
-def _xyxy_to_xywh(box: tuple[float, ...]) -> _Box:
+def _xyxy_to_xywh(box: tuple[float, ...]) -> Box:
     x1, y1, x2, y2 = box
     return int(x1), int(y1), int(x2 - x1), int(y2 - y1)
-
-
-def _truth_xywh(gallery: Gallery) -> Iterator[tuple[int, _Box]]:
-    for index, box in zip(gallery.truth_images, gallery.truth_boxes, strict=True):
-        yield int(index), _xyxy_to_xywh(tuple(box))

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kdps.errors import KdpsError
@@ -17,6 +17,42 @@ def require_split(split: str, known: Sequence[str] = ("train", "test")) -> None:
         raise KdpsError(f"unknown split {split!r}; known are {', '.join(known)}")
 
 
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into a ``KdpsError`` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise KdpsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def exists(path: Path) -> bool:
+    """Whether something lies at ``path``.
+
+    Raises:
+        KdpsError: one may not look there.
+    """
+    with reading(path):
+        return path.exists()
+
+
+def list_folder(folder: str | Path) -> list[Path]:
+    """What lies in a folder, sorted by name.
+
+    Raises:
+        KdpsError: it does not exist, is no folder, or may not be listed or entered.
+    """
+    folder = Path(folder)
+    if not exists(folder):
+        raise KdpsError(f"folder {folder} does not exist")
+    with reading(folder):
+        entries = sorted(folder.iterdir())
+        if entries:
+            # Fails where a folder may be listed but not entered, whose files seem not to exist.
+            entries[0].lstat()
+    return entries
+
+
 def require_entries(root: str | Path, entries: Iterable[str], what: str) -> Path:
     """The root of a data set as a path, when it holds the files and folders of its layout.
 
@@ -24,17 +60,12 @@ def require_entries(root: str | Path, entries: Iterable[str], what: str) -> Path
         KdpsError: the root or an entry does not exist or may not be looked into.
     """
     root = Path(root)
-    for path in (root, *(root / entry for entry in entries)):
-        try:
-            path.stat()
-            if path.is_dir():
-                os.listdir(path)
-        except FileNotFoundError:
-            if path == root:
-                raise KdpsError(f"folder {root} of the {what} set does not exist") from None
-            raise KdpsError(f"{root} is no {what} set: {path} does not exist") from None
-        except OSError as error:
-            raise KdpsError(f"cannot read {path}: {error.strerror}") from error
+    list_folder(root)
+    for path in (root / entry for entry in entries):
+        if not exists(path):
+            raise KdpsError(f"{root} is no {what} set: {path} does not exist")
+        if path.is_dir():
+            list_folder(path)
     return root
 
 
@@ -45,9 +76,8 @@ def read_text(path: str | Path) -> str:
         KdpsError: the file cannot be read or is no text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise KdpsError(f"cannot read {path}: {error.strerror}") from error
+        with reading(path):
+            return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise KdpsError(f"{path} is no text file") from error
 

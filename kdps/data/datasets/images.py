@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
@@ -40,13 +41,30 @@ def probe_image(path: str, decode: bool = False) -> tuple[int, int]:
     return height, width
 
 
-def fill_image_sizes(records: Sequence[dict[str, Any]]) -> None:
+def fill_image_sizes(records: Sequence[dict[str, Any]], source: str | Path) -> None:
     """Set ``height`` and ``width`` of all records from the image headers, in place.
 
+    Args:
+        records: the records; a size that one has already must be the image's.
+        source: file or folder that the records come from, for messages.
+
     Raises:
-        KdpsError: the first image, in record order, that is missing or unreadable.
+        KdpsError: the first image, in record order, that is missing, unreadable or of another
+            size than recorded.
     """
     with ThreadPoolExecutor(READ_THREADS) as pool:
         paths = [record["file_name"] for record in records]
         for record, (height, width) in zip(records, pool.map(probe_image, paths), strict=True):
+            fault = size_fault(record, height, width)
+            if fault:
+                raise KdpsError(f"{source}: {fault}")
             record["height"], record["width"] = height, width
+
+
+def size_fault(record: dict[str, Any], height: int, width: int) -> str | None:
+    """That a record has another size than its image, or None; its size may be missing."""
+    recorded = record.get("width", width), record.get("height", height)
+    if recorded == (width, height):
+        return None
+    says = f"its record says {recorded[0]}x{recorded[1]}"
+    return f"image {record['file_name']} is {width}x{height}, {says}"

@@ -13,6 +13,7 @@ from kdps.data.datasets.cuhk_sysu import (
     load_cuhk_sysu,
     load_cuhk_sysu_protocol,
 )
+from kdps.data.datasets.files import list_folder, reading
 from kdps.data.datasets.mot import MOTOptions, load_mot, load_mot_protocol
 from kdps.data.datasets.person_json import load_person_json, load_person_json_protocol
 from kdps.data.datasets.prw import load_prw, load_prw_protocol
@@ -96,11 +97,28 @@ CUHK_SYSU = Layout(
 )
 PRW = Layout(
     "prw",
-    ("frame_train.mat", "frame_test.mat", "annotations", "query_info.txt"),
+    ("frame_train.mat", "frame_test.mat"),
     _load_prw,
     _prw_protocol,
 )
 LAYOUTS = {layout.name: layout for layout in (CUHK_SYSU, PRW, mot_layout(), json_layout())}
+
+
+def find_signs(root: Path) -> dict[str, str]:
+    """Name of each layout that a folder shows a sign of -> its first sign."""
+    return {
+        layout.name: sign
+        for layout in LAYOUTS.values()
+        for sign in reversed(layout.signs)
+        if next(root.glob(sign), None) is not None
+    }
+
+
+def require_one_layout(root: Path, signs: dict[str, str]) -> None:
+    """Raise ``KdpsError`` if a folder shows the signs of several layouts."""
+    if len(signs) > 1:
+        found = " and ".join(f"{layout} ({sign})" for layout, sign in signs.items())
+        raise KdpsError(f"{root} mixes layouts: {found}; give each set a folder of its own")
 
 
 def detect_layout(root: str | Path) -> Layout:
@@ -110,25 +128,20 @@ def detect_layout(root: str | Path) -> Layout:
         KdpsError: it shows none or those of several, does not exist or may not be looked into.
     """
     root = Path(root)
-    try:
+    with reading(root):
         if root.is_file() and root.suffix == ".json":
             return LAYOUTS["json"]
-        empty = not list(root.iterdir())
-        found = {
-            layout.name: sign
-            for layout in LAYOUTS.values()
-            for sign in reversed(layout.signs)
-            if next(root.glob(sign), None) is not None
-        }
-    except FileNotFoundError:
-        raise KdpsError(f"folder {root} does not exist") from None
-    except OSError as error:
-        raise KdpsError(f"cannot read {root}: {error.strerror}") from error
-    if empty:
+    entries = list_folder(root)
+    if not entries:
         raise KdpsError(f"folder {root} is empty")
-    if not found:
+    signs = find_signs(root)
+    if not signs:
+        for entry in entries:
+            # The search for signs passes over a folder that it may not look into.
+            with reading(entry):
+                is_folder = entry.is_dir()
+            if is_folder:
+                list_folder(entry)
         raise KdpsError(f"{root} has none of the known layouts ({', '.join(LAYOUTS)})")
-    if len(found) > 1:
-        signs = " and ".join(f"{layout} ({sign})" for layout, sign in found.items())
-        raise KdpsError(f"{root} mixes layouts: {signs}; give each set a folder of its own")
-    return LAYOUTS[next(iter(found))]
+    require_one_layout(root, signs)
+    return LAYOUTS[next(iter(signs))]

@@ -9,7 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from scipy.io import loadmat
 
+from kdps.data.datasets.files import reading
 from kdps.errors import KdpsError, one_line
+
+# Kinds of arrays in which the reader returns what are no numbers.
+_KINDS = {"O": "cells", "U": "text", "V": "structs", "c": "complex numbers"}
 
 
 def load_variable(path: str | Path, *names: str) -> np.ndarray:
@@ -18,11 +22,8 @@ def load_variable(path: str | Path, *names: str) -> np.ndarray:
     Raises:
         KdpsError: the file cannot be read, or holds none of them.
     """
-    try:
-        with open(path, "rb") as file:
-            content = _load(path, file, names)
-    except OSError as error:
-        raise KdpsError(f"cannot read {path}: {error.strerror}") from error
+    with reading(path), open(path, "rb") as file:
+        content = _load(path, file, names)
     for name in names:
         if name in content:
             return content[name]
@@ -58,9 +59,17 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def as_box(value: Any) -> np.ndarray:
-    """(4,) int64 from an ``idlocate``.
+def as_numbers(value: Any, where: str) -> np.ndarray:
+    """The numbers in a MATLAB matrix, in float64.
 
-    MATLAB keeps a box in the smallest integer type, often uint8, where x + width wraps at 256.
+    MATLAB keeps whole numbers in the smallest integer type, often uint8, where x + width wraps at
+    256.
+
+    Raises:
+        KdpsError: it is a matrix of something else, cells for example.
     """
-    return np.asarray(unwrap(value)).reshape(-1).astype(np.int64)
+    array = np.asarray(unwrap(value))
+    if array.dtype.kind not in "biuf":
+        kind = _KINDS.get(array.dtype.kind, "something else")
+        raise KdpsError(f"{where} should hold numbers, it holds {kind}")
+    return array.astype(np.float64)

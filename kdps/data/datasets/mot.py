@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kdps.data.datasets.files import require_entries, require_split
+from kdps.data.datasets.files import exists, list_folder, require_split
 from kdps.data.datasets.images import fill_image_sizes
 from kdps.data.datasets.mot_sequence import MOTSequence, read_sequence
 from kdps.data.galleries import open_gallery_protocol
@@ -100,7 +100,7 @@ def load_mot(
     else:
         attach_queries(frames.records, _make_protocol(frames, options, "mot_test", root))
     if image_sizes:
-        fill_image_sizes(frames.records)
+        fill_image_sizes(frames.records, root)
     return frames.records
 
 
@@ -118,12 +118,12 @@ def load_mot_protocol(
 
 def find_sequences(root: Path, options: MOTOptions) -> list[str]:
     """Names of the sequence folders under ``root``; "." if the root is itself a sequence."""
-    require_entries(root, (), "MOTChallenge")
+    entries = list_folder(root)
     if options.sequences:
         return list(options.sequences)
-    if (root / options.gt_file).exists():
+    if exists(root / options.gt_file):
         return ["."]
-    found = sorted(p.name for p in root.iterdir() if (p / options.gt_file).exists())
+    found = [entry.name for entry in entries if exists(entry / options.gt_file)]
     if not found:
         raise KdpsError(f"{root} is no MOTChallenge set: no folder in it holds {options.gt_file}")
     return found

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdps.data.datasets.files import read_text, require_entries
+from kdps.data.datasets.files import list_folder, read_text, require_entries
 from kdps.errors import KdpsError, one_line
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -78,9 +78,8 @@ def _read_info(path: Path) -> tuple[str, float]:
 
 
 def _list_images(folder: Path) -> dict[int, Path]:
-    require_entries(folder, (), "MOTChallenge")
     images: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in list_folder(folder):
         if path.suffix.lower() in _IMAGE_SUFFIXES and path.stem.isdigit():
             if int(path.stem) in images:
                 raise KdpsError(f"{folder} holds two images of frame {int(path.stem)}")
@@ -98,6 +97,8 @@ def _parse_row(line: str, where: str) -> MOTRow | None:
         x, y, w, h = values[2:6]
     except (ValueError, OverflowError):
         raise KdpsError(f"{where}: expected 'frame,id,x,y,width,height,...': {line!r}") from None
+    if not (values[0].is_integer() and values[1].is_integer()):
+        raise KdpsError(f"{where}: frame and id should be whole numbers: {line!r}")
     if not all(map(math.isfinite, (x, y, w, h))):
         raise KdpsError(f"{where}: a coordinate is no number: {line!r}")
     if track < 0:

@@ -8,8 +8,9 @@ Beside COCO's ``images`` (``id``, ``file_name``, ``height``, ``width``) and ``an
     images[].cam_id           camera; 0 if missing
     queries                   optional list of {"image_id", "bbox", "person_id"}
 
-Without ``queries``, each person's first box in each camera is a query if the person is in another
-image as well.
+Where the file has ``categories``, only annotations of "person" count, or of the only category,
+whatever its name. Without ``queries``, each person's first box in each camera is a query if the
+person is in another image as well.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def load_person_json(
         image_root: folder that ``file_name`` starts from.
         split: "train" (identities renumbered from 0) or "test" (as in the file, with the queries
             attached).
-        image_sizes: read the size of each image from its header; otherwise the file's numbers
-            stand.
+        image_sizes: read the size of each image from its header, which must be the one in the
+            file where that has one; otherwise the file's numbers stand.
 
     Raises:
         KdpsError: the file is missing or damaged, or an entry is at fault.
@@ -51,7 +52,7 @@ def load_person_json(
     else:
         attach_queries(records, _make_protocol(data, records, Path(json_file), "json_test"))
     if image_sizes:
-        fill_image_sizes(records)
+        fill_image_sizes(records, json_file)
     return records
 
 
@@ -74,6 +75,9 @@ def _read_json(path: str | Path) -> dict[str, Any]:
     for key in ("images", "annotations"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise KdpsError(f"{path} has no list {key!r}")
+    for key in ("categories", "queries"):
+        if not isinstance(data.get(key), list | None):
+            raise KdpsError(f"{path}: {key} should be a list")
     return data
 
 
@@ -81,7 +85,7 @@ def _make_records(data: dict[str, Any], path: Path, image_root: Path) -> list[di
     by_id: dict[Any, dict[str, Any]] = {}
     for number, image in enumerate(data["images"]):
         where = f"{path}, images[{number}]"
-        key, name = _field(image, "id", where), str(_field(image, "file_name", where))
+        key, name = _key(image, "id", where), str(_field(image, "file_name", where))
         if key in by_id:
             raise KdpsError(f"{where}: id {key!r} stands for another image already")
         record = {
@@ -96,13 +100,15 @@ def _make_records(data: dict[str, Any], path: Path, image_root: Path) -> list[di
         by_id[key] = record
     records = list(by_id.values())
     require_unique([record["image_id"] for record in records], path)
-    people = _person_categories(data)
+    people = _person_categories(data, path)
     for number, annotation in enumerate(data["annotations"]):
         where = f"{path}, annotations[{number}]"
-        key = _field(annotation, "image_id", where)
+        key = _key(annotation, "image_id", where)
         if key not in by_id:
             raise KdpsError(f"{where}: image_id {key!r} is not among the images")
-        if annotation.get("iscrowd") or (people and annotation.get("category_id") not in people):
+        if annotation.get("iscrowd"):
+            continue
+        if people and _key(annotation, "category_id", where) not in people:
             continue
         pid = annotation.get("person_id")
         pid = UNLABELLED if pid is None else _integer(pid, "person_id", where)
@@ -122,7 +128,7 @@ def _make_protocol(
         queries = []
         for number, query in enumerate(data["queries"]):
             where = f"{path}, queries[{number}]"
-            key = _field(query, "image_id", where)
+            key = _key(query, "image_id", where)
             if key not in names:
                 raise KdpsError(f"{where}: image_id {key!r} is not among the images")
             pid = _integer(_field(query, "person_id", where), "person_id", where)
@@ -145,8 +151,17 @@ def _choose_queries(records: list[dict[str, Any]]) -> list[Query]:
     return [first[key] for key in sorted(first) if len(images[key[0]]) > 1]
 
 
-def _person_categories(data: dict[str, Any]) -> set[Any]:
-    return {c.get("id") for c in data.get("categories") or () if c.get("name") == "person"}
+def _person_categories(data: dict[str, Any], path: Path) -> set[int | float | str]:
+    """Ids of the categories that are people; none where the file has no categories."""
+    names = {}
+    for number, category in enumerate(data.get("categories") or ()):
+        where = f"{path}, categories[{number}]"
+        names[_key(category, "id", where)] = str(_field(category, "name", where))
+    people = set(names) if len(names) == 1 else {k for k in names if names[k] == "person"}
+    if names and not people:
+        found = ", ".join(names.values())
+        raise KdpsError(f"{path}: none of several categories is 'person'; they are {found}")
+    return people
 
 
 def _field(entry: Any, key: str, where: str) -> Any:
@@ -155,8 +170,16 @@ def _field(entry: Any, key: str, where: str) -> Any:
     return entry[key]
 
 
+def _key(entry: Any, key: str, where: str) -> int | float | str:
+    value = _field(entry, key, where)
+    if not isinstance(value, int | float | str):
+        raise KdpsError(f"{where}: {key} should be a number or a text, it is {value!r}")
+    return value
+
+
 def _integer(value: Any, key: str, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not is_whole:
         raise KdpsError(f"{where}: {key} should be a whole number, it is {value!r}")
     return int(value)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from kdps.data.datasets.files import read_text, require_entries, require_split, require_unique
 from kdps.data.datasets.images import fill_image_sizes
-from kdps.data.datasets.matlab import as_text, load_variable
+from kdps.data.datasets.matlab import as_numbers, as_text, load_variable
 from kdps.data.galleries import open_gallery_protocol
 from kdps.data.protocol import Query, SearchProtocol
 from kdps.data.records import (
@@ -26,6 +27,7 @@ UNLABELLED_IN_FILE = -2
 # Files of earlier releases lie beside newer ones in the same file; the first name wins.
 BOX_VARIABLES = ("box_new", "anno_file", "anno_previous")
 QUERY_FILE = "query_info.txt"
+_CAMERA = re.compile(r"c(\d+)s")
 
 
 def load_prw(root: str | Path, split: str, *, image_sizes: bool = True) -> list[dict[str, Any]]:
@@ -42,14 +44,14 @@ def load_prw(root: str | Path, split: str, *, image_sizes: bool = True) -> list[
         KdpsError: a file is missing, damaged or contradicts another one.
     """
     require_split(split)
-    root = _require_root(root)
+    root = Path(root)
     records = _read_frames(root, split)
     if split == "train":
         renumber_identities(records)
     else:
         attach_queries(records, _make_protocol(root, records, "prw_test"))
     if image_sizes:
-        fill_image_sizes(records)
+        fill_image_sizes(records, root)
     return records
 
 
@@ -65,69 +67,25 @@ def load_prw_protocol(root: str | Path, *, name: str = "prw_test") -> SearchProt
     Raises:
         KdpsError: a file is missing, damaged or contradicts another one.
     """
-    root = _require_root(root)
+    root = Path(root)
     return _make_protocol(root, _read_frames(root, "test"), name)
 
 
-def read_prw_frames(root: str | Path, split: str) -> list[dict[str, Any]]:
-    """Records of a split with PRW's own identity numbers, without queries and image sizes."""
-    return _read_frames(_require_root(root), split)
-
-
-def _require_root(root: str | Path) -> Path:
-    return require_entries(root, ("annotations",), "PRW")
-
-
-def _make_protocol(root: Path, records: list[dict[str, Any]], name: str) -> SearchProtocol:
-    frames = {record["image_id"] for record in records}
-    return open_gallery_protocol(name, records, _read_queries(root / QUERY_FILE, frames))
-
-
-def _read_frames(root: Path, split: str) -> list[dict[str, Any]]:
+def read_prw_rows(root: str | Path, split: str) -> dict[str, np.ndarray]:
+    """Name of each image of a split -> its (N, 5) float64 rows [id x y w h], as in the file."""
+    root = require_entries(root, ("annotations",), "PRW")
     path = root / f"frame_{split}.mat"
     frames = [as_text(cell) for cell in load_variable(path, f"img_index_{split}").reshape(-1)]
     require_unique(frames, path)
-    records = []
     for frame in frames:
-        camera = re.match(r"c(\d+)s", frame)
-        if camera is None:
+        if not _CAMERA.match(frame):
             raise KdpsError(f"{path}: frame {frame!r} does not begin with c<camera>s<sequence>")
-        rows = _read_rows(root / "annotations" / f"{frame}.jpg.mat")
-        records.append(
-            {
-                "file_name": str(root / "frames" / f"{frame}.jpg"),
-                "image_id": f"{frame}.jpg",
-                "cam_id": int(camera[1]),
-                "annotations": [make_annotation(box, pid) for pid, box in rows],
-            }
-        )
-    return records
+    return {f"{f}.jpg": _read_rows(root / "annotations" / f"{f}.jpg.mat") for f in frames}
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[int]]]:
-    rows = load_variable(path, *BOX_VARIABLES)
-    if rows.size == 0:
-        return []
-    if rows.ndim != 2 or rows.shape[1] != 5:
-        raise KdpsError(f"{path}: rows should be [id x y w h], the array has shape {rows.shape}")
-    rows = rows.astype(np.float64)
-    if not np.isfinite(rows).all():
-        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise KdpsError(f"{path}: row {bad} holds a value that is no number: {rows[bad].tolist()}")
-    pids = rows[:, 0].astype(np.int64)
-    known = (pids > 0) | (pids == UNLABELLED_IN_FILE)
-    if not known.all():
-        raise KdpsError(f"{path}: unknown identity {pids[~known][0]} (known: -2 and 1 upwards)")
-    # In this order in the public readers: a box that begins left of the frame is cut there before
-    # its width is added, so that its right edge moves outwards.
-    boxes = rows[:, 1:].clip(min=0)
-    boxes[:, 2:] += boxes[:, :2]
-    boxes = boxes.astype(np.int64)
-    pids[pids == UNLABELLED_IN_FILE] = UNLABELLED
-    return list(zip(pids.tolist(), boxes.tolist(), strict=True))
-
-
-def _read_queries(path: Path, frames: set[str]) -> list[Query]:
+def read_prw_queries(root: str | Path, images: Container[str]) -> list[Query]:
+    """The queries, in file order; each must be in one of the test ``images``."""
+    path = Path(root) / QUERY_FILE
     queries = []
     # The published file has CRLF line ends, a re-saved one may have LF.
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -142,7 +100,7 @@ def _read_queries(path: Path, frames: set[str]) -> list[Query]:
             raise KdpsError(f"{where}: expected 'id x y w h frame', found {line!r}") from None
         if not np.isfinite(values).all():
             raise KdpsError(f"{where}: a coordinate is no number: {line!r}")
-        if f"{frame}.jpg" not in frames:
+        if f"{frame}.jpg" not in images:
             raise KdpsError(f"{where}: frame {frame!r} is not in frame_test.mat")
         # Unlike an annotation, a query is clipped after its width was added.
         values[2:] += values[:2]
@@ -151,3 +109,48 @@ def _read_queries(path: Path, frames: set[str]) -> list[Query]:
     if not queries:
         raise KdpsError(f"{path} lists no queries")
     return queries
+
+
+def _make_protocol(root: Path, records: list[dict[str, Any]], name: str) -> SearchProtocol:
+    images = {record["image_id"] for record in records}
+    return open_gallery_protocol(name, records, read_prw_queries(root, images))
+
+
+def _read_frames(root: Path, split: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "file_name": str(root / "frames" / name),
+            "image_id": name,
+            "cam_id": int(_CAMERA.match(name)[1]),
+            "annotations": _make_annotations(rows),
+        }
+        for name, rows in read_prw_rows(root, split).items()
+    ]
+
+
+def _read_rows(path: Path) -> np.ndarray:
+    rows = load_variable(path, *BOX_VARIABLES)
+    if rows.size == 0:
+        return np.zeros((0, 5))
+    rows = as_numbers(rows, f"{path}: the array of boxes")
+    if rows.ndim != 2 or rows.shape[1] != 5:
+        raise KdpsError(f"{path}: rows should be [id x y w h], the array has shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise KdpsError(f"{path}: row {bad} holds a value that is no number: {rows[bad].tolist()}")
+    pids = rows[:, 0]
+    known = (pids == np.trunc(pids)) & ((pids > 0) | (pids == UNLABELLED_IN_FILE))
+    if not known.all():
+        raise KdpsError(f"{path}: unknown identity {pids[~known][0]:g} (known: -2 and 1 upwards)")
+    return rows
+
+
+def _make_annotations(rows: np.ndarray) -> list[dict[str, Any]]:
+    pids = rows[:, 0].astype(np.int64)
+    pids[pids == UNLABELLED_IN_FILE] = UNLABELLED
+    # In this order in the public readers: a box that begins left of the frame is cut there before
+    # its width is added, so that its right edge moves outwards.
+    boxes = rows[:, 1:].clip(min=0)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = boxes.astype(np.int64)
+    return [make_annotation(b, p) for b, p in zip(boxes.tolist(), pids.tolist(), strict=True)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdps.data.datasets.cuhk_sysu import GALLERY_SIZES
 from kdps.data.synth.annotated import Annotated, Appearance, appearances
 from kdps.data.synth.config import STREAM_PROTOCOL, SynthConfig
 from kdps.data.synth.matfile import box, cell_column, scalar, struct_array, write_mat
@@ -16,7 +17,6 @@ from kdps.data.synth.render import Box
 from kdps.data.synth.schedule import Shot
 from kdps.errors import KdpsError
 
-GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
 HARD = 0.5  # people of whom less is seen are flagged as hard
 
 _PERSON = ("idname", "nAppear", "scene")
@@ -64,7 +64,8 @@ def write_annotation(config: SynthConfig, root: Path, images: Sequence[Annotated
         images: all images, training images first.
 
     Raises:
-        KdpsError: fewer test identities are seen in two images than queries are asked for.
+        KdpsError: fewer test identities are seen in two images than queries are asked for, or one
+            is in more than half of its gallery.
     """
     annotation = root / "annotation"
     folder = annotation / "test" / "train_test"
@@ -87,7 +88,9 @@ def write_annotation(config: SynthConfig, root: Path, images: Sequence[Annotated
     people += [_person(config.train_ids + number, seen) for number, seen in test.items()]
     write_mat(annotation / "Person.mat", {"Person": struct_array(_PERSON, people)})
     searches = _draw_searches(config, pool, test)
-    for size in gallery_sizes(len(pool)):
+    sizes = gallery_sizes(len(pool))
+    _require_distractors(config, searches, sizes[0])
+    for size in sizes:
         rows = [_search_row(config, search, size) for search in searches]
         key = f"TestG{size}"
         write_mat(folder / f"{key}.mat", {key: struct_array(("Query", "Gallery"), rows)})
@@ -128,13 +131,21 @@ def _shuffled(rng: np.random.Generator, items: list) -> list:
     return [items[i] for i in rng.permutation(len(items))]
 
 
+def _require_distractors(config: SynthConfig, searches: Sequence[_Search], size: int) -> None:
+    """Refuse galleries in which a guess would find the person."""
+    most = max(len(search.truths) for search in searches)
+    if 2 * most > size:
+        raise KdpsError(
+            f"synth: test_images={config.test_images} show one of test_ids={config.test_ids} in "
+            f"{most} of the {size} images of a gallery, more than half; raise test_ids"
+        )
+
+
 def _search_row(config: SynthConfig, search: _Search, size: int) -> tuple[np.ndarray, np.ndarray]:
-    truths = search.truths[:size]
     nothing = np.zeros((1, 0))
-    gallery = [_scene(seen) for seen in truths]
-    gallery += [
-        (image.path.name, nothing, nothing) for image in search.distractors[: size - len(truths)]
-    ]
+    gallery = [_scene(seen) for seen in search.truths]
+    distractors = search.distractors[: size - len(gallery)]
+    gallery += [(image.path.name, nothing, nothing) for image in distractors]
     name = _name(config.train_ids + search.number)
     query = struct_array((*_SCENE, "idname"), [(*_scene(search.query), name)])
     return query, struct_array(_SCENE, gallery)

@@ -68,10 +68,10 @@ def generate(
     module.check(config)
     shots = [shot for split in SPLITS for shot in make_schedule(config, split)]
     root = Path(out).resolve()
-    _require_empty(root)
     # Drawn beside its place and moved there at the end: a set is complete or not there at all.
     unfinished = root.parent / f".{root.name}.{os.getpid()}.unfinished"
     try:
+        _require_empty(root)
         paths = [unfinished / module.image_path(config, shot) for shot in shots]
         for folder in {path.parent for path in paths}:
             folder.mkdir(parents=True)

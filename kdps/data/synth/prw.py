@@ -9,13 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kdps.data.datasets.prw import QUERY_FILE, UNLABELLED_IN_FILE
 from kdps.data.synth.annotated import Annotated, Appearance, appearances
 from kdps.data.synth.config import SPLITS, STREAM_PROTOCOL, SynthConfig
 from kdps.data.synth.matfile import cell_column, write_mat
 from kdps.data.synth.schedule import Shot
 from kdps.errors import KdpsError
 
-UNLABELLED = -2
 MOST_CAMERAS = 9  # frame names give the camera one digit
 
 
@@ -63,7 +63,8 @@ def write_annotation(config: SynthConfig, root: Path, images: Sequence[Annotated
     for image in images:
         offset = config.train_ids if image.shot.split == "test" else 0
         rows = [
-            (1 + offset + b.number if b.number >= 0 else UNLABELLED, *b.xywh) for b in image.boxes
+            (1 + offset + b.number if b.number >= 0 else UNLABELLED_IN_FILE, *b.xywh)
+            for b in image.boxes
         ]
         array = np.array(rows, np.float64).reshape(-1, 5)
         write_mat(root / "annotations" / f"{image.path.name}.mat", {"box_new": array})
@@ -107,4 +108,4 @@ def _write_queries(
         picture = cv2.imread(str(seen.image.path))
         crop = picture[y : y + h, x : x + w]
         cv2.imwrite(str(root / "query_box" / f"{person}_{frame}.jpg"), crop)
-    (root / "query_info.txt").write_bytes("".join(lines).encode())
+    (root / QUERY_FILE).write_bytes("".join(lines).encode())

@@ -10,11 +10,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from kdps.data.catalog import register_person_search
 from kdps.data.check import Level, Report, check_split
 from kdps.data.check.people import box_fault, count_people, leaves_image
-from kdps.data.check.published import check_counts
+from kdps.data.check.published import check_counts, note_other_size
+from kdps.data.datasets.layouts import PRW
 from kdps.data.galleries import open_gallery_protocol
 from kdps.data.protocol import Query
 from kdps.data.records import make_annotation
-from kdps.data.sources import SplitSource, source_of_name
+from kdps.data.sources import SplitSource, source_of_name, source_of_root
 from kdps.errors import KdpsError
 from kdps.utils.testing_layouts import TinyPRW, write_images
 
@@ -78,6 +79,20 @@ def test_a_partial_copy_of_a_published_set_fails(tmp_path, monkeypatch):
     counts = check_split(source_of_name("prw_train"), report)
     assert counts == {"images": 3, "boxes": 5, "labelled boxes": 4, "identities": 2}
     assert report.count(Level.ERROR) == 4
+
+
+def test_a_folder_in_a_published_layout_is_told_from_the_published_set(tmp_path):
+    root = TinyPRW().write(tmp_path / "set")
+    report = Report()
+    check_split(source_of_root(root, PRW, "train"), report)
+    assert [str(finding) for finding in report.findings] == [
+        "note: train: not the published size: 3 images (5704), 5 boxes (18048), "
+        "4 labelled boxes (14907), 2 identities (483)"
+    ]
+    report = Report()
+    note_other_size("test", "cuhk_sysu_test", {"images": 6978, "queries": 2900}, report)
+    note_other_size("test", "mot_test", {"images": 3}, report)
+    assert report.findings == []
 
 
 def test_a_users_own_registered_set(tmp_path):

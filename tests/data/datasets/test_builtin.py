@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_a_missing_folder_is_named_with_the_variable(tmp_path, monkeypatch):
     message = "set DETECTRON2_DATASETS to .*it is not set, which means ./datasets"
     with pytest.raises(KdpsError, match=message):
         DatasetCatalog.get("cuhk_sysu_train")
+
+
+def test_a_closed_folder_is_named(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(KdpsError, match=f"cannot read {tmp_path}/PRW: Permission denied"):
+        find_root("prw_train", "PRW")
 
 
 def test_gallery_sizes(tmp_path, monkeypatch):

@@ -40,4 +40,16 @@ def test_the_first_bad_image_is_named(tmp_path):
     (tmp_path / "2.png").write_bytes(b"no picture")
     (tmp_path / "4.png").unlink()
     with pytest.raises(KdpsError, match=r"image .*2\.png is damaged"):
-        fill_image_sizes([{"file_name": name} for name in names])
+        fill_image_sizes([{"file_name": name} for name in names], tmp_path)
+
+
+def test_a_recorded_size_has_to_be_the_images(tmp_path):
+    name = str(tmp_path / "a.png")
+    Image.new("RGB", (8, 6)).save(name)
+    record = {"file_name": name, "width": 8}
+    fill_image_sizes([record], "people.json")
+    assert (record["height"], record["width"]) == (6, 8)
+    with pytest.raises(
+        KdpsError, match=r"^people\.json: image .*a\.png is 8x6, its record says 8x9"
+    ):
+        fill_image_sizes([{"file_name": name, "height": 9}], "people.json")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from kdps.data.datasets.matlab import as_box, as_text, load_variable, unwrap
+from kdps.data.datasets.matlab import as_numbers, as_text, load_variable, unwrap
 from kdps.errors import KdpsError
 
 
@@ -46,6 +46,15 @@ def test_values_come_out_of_their_cells():
     assert as_text(np.zeros(0)) == ""
 
 
-def test_a_box_is_widened_before_it_can_wrap():
-    box = as_box(np.array([[200, 10, 90, 20]], dtype=np.uint8))
+def test_numbers_are_widened_before_they_can_wrap():
+    box = as_numbers(np.array([[200, 10, 90, 20]], dtype=np.uint8), "a box")[0]
     assert box[0] + box[2] == 290
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(np.array([[1, 2]], dtype=object), "cells"), (np.array(["ab"]), "text")],
+)
+def test_what_is_no_matrix_of_numbers_is_named(value, kind):
+    with pytest.raises(KdpsError, match=f"^a box should hold numbers, it holds {kind}$"):
+        as_numbers(value, "a box")

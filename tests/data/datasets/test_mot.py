@@ -124,6 +124,8 @@ def test_nobody_far_enough_apart(tmp_path):
         ("1,1,ten,10,20,50,1,1,1", r"gt\.txt, line 1: expected 'frame,id,x,y,width,height"),
         ("1,1,10,10", r"gt\.txt, line 1: expected"),
         ("1,1,nan,10,20,50,1,1,1", r"gt\.txt, line 1: a coordinate is no number"),
+        ("1.5,1,10,10,20,50,1,1,1", r"gt\.txt, line 1: frame and id should be whole numbers"),
+        ("1,2.7,10,10,20,50,1,1,1", r"gt\.txt, line 1: frame and id should be whole numbers"),
         ("1,-1,10,10,20,50,1,1,1", r"gt\.txt, line 1: unknown identity -1"),
         ("99,1,10,10,20,50,1,1,1", r"gt\.txt: frame 99 has no image"),
     ],
@@ -140,6 +142,19 @@ def test_frame_rate_is_needed(tmp_path):
     (root / "cam-a" / "seqinfo.ini").write_text("[Sequence]\nimDir=img1\n")
     with pytest.raises(KdpsError, match=r"seqinfo\.ini: frameRate should be a positive number"):
         load_mot(root, "train")
+
+
+def test_an_image_folder_that_is_a_file(tmp_path):
+    root = TinyMOT().write(tmp_path / "set")
+    (root / "cam-a" / "seqinfo.ini").write_text("[Sequence]\nframeRate=2\nimDir=gt/gt.txt\n")
+    with pytest.raises(KdpsError, match=r"cannot read .*cam-a/gt/gt\.txt: Not a directory"):
+        load_mot(root, "train")
+
+
+def test_a_root_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KdpsError, match=r"cannot read .*file: Not a directory"):
+        load_mot(tmp_path / "file", "train")
 
 
 def test_unknown_training_sequence(tmp_path):

@@ -56,6 +56,31 @@ def test_crowds_and_other_categories_are_left_out(tmp_path):
     assert records[0]["annotations"] == []
 
 
+def test_a_file_without_categories_is_all_people(tmp_path):
+    content = tiny_json()
+    del content["categories"]
+    content["annotations"][1]["category_id"] = 2
+    records = load_person_json(write_json(tmp_path, content), tmp_path, "train")
+    assert len(records[0]["annotations"]) == 2
+
+
+def test_the_only_category_is_the_person_whatever_its_name(tmp_path):
+    content = tiny_json()
+    content["categories"] = [{"id": 1, "name": "pedestrian"}]
+    content["annotations"][1]["category_id"] = 2
+    records = load_person_json(write_json(tmp_path, content), tmp_path, "train")
+    assert len(records[0]["annotations"]) == 1
+
+
+def test_a_recorded_size_has_to_be_the_images(tmp_path):
+    content = tiny_json()
+    content["images"][2]["height"] = 121
+    path = write_json(tmp_path, content)
+    message = r"people\.json: image .*3\.jpg is 160x120, its record says 160x121"
+    with pytest.raises(KdpsError, match=message):
+        load_person_json(path, tmp_path, "train")
+
+
 def spoil(**changes):
     def apply(content):
         for where, value in changes.items():
@@ -70,6 +95,18 @@ def spoil(**changes):
         (lambda c: c.pop("images"), "has no list 'images'"),
         (spoil(image_id=77), r"annotations\[2\]: image_id 77 is not among the images"),
         (spoil(person_id="x"), r"annotations\[2\]: person_id should be a whole number, it is 'x'"),
+        (spoil(person_id=float("nan")), r"annotations\[2\]: person_id should be a whole number"),
+        (spoil(person_id=float("inf")), r"annotations\[2\]: person_id should be a whole number"),
+        (spoil(person_id=1.5), r"annotations\[2\]: person_id should be a whole number"),
+        (spoil(image_id=[1]), r"annotations\[2\]: image_id should be a number or a text"),
+        (spoil(category_id=None), r"annotations\[2\] has no 'category_id'"),
+        (lambda c: c.update(categories=[3]), r"categories\[0\] has no 'name'"),
+        (lambda c: c.update(categories=3), "categories should be a list"),
+        (lambda c: c.update(queries=3), "queries should be a list"),
+        (
+            lambda c: c.update(categories=[{"id": 1, "name": "man"}, {"id": 2, "name": "car"}]),
+            r"people\.json: none of several categories is 'person'; they are man, car",
+        ),
         (spoil(person_id=-5), r"annotations\[2\]: unknown identity -5"),
         (spoil(bbox=[1, 2, 3]), r"annotations\[2\]: bbox should hold x, y, width, height"),
         (spoil(bbox=[1, 2, 3, float("nan")]), r"annotations\[2\]: bbox holds a value that is no"),

@@ -34,7 +34,10 @@ def test_test_identities_keep_their_numbers(tmp_path):
 
 def test_a_box_left_of_the_frame_as_annotation_and_as_query(tmp_path):
     # Row x = -4, w = 20: the annotation is cut before its width is added, the query after.
-    records = load_prw(TinyPRW().write(tmp_path / "set"), "test")
+    tiny = TinyPRW()
+    tiny.rows["c2s1_000012"] = [(30, -4, 30, 20, 50)]
+    tiny.queries[1] = (30, -4, 30, 20, 50, "c2s1_000012")
+    records = load_prw(tiny.write(tmp_path / "set"), "test")
     assert records[3]["annotations"][0]["bbox"] == [0, 30, 20, 80]
     assert records[3]["queries"][0]["bbox"] == [0, 30, 16, 80]
 

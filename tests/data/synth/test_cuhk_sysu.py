@@ -101,6 +101,14 @@ def test_fewer_queries_on_request(tmp_path, small):
     assert len(load_cuhk_sysu_protocol(root, 19).queries) == 3
 
 
+def test_galleries_that_are_mostly_the_person_are_refused(tmp_path, small):
+    alone = replace(small, train_images=3, test_images=6, train_ids=2, test_ids=1, strangers=0.0)
+    message = r"test_images=6 show one of test_ids=1 in \d of the 5 images of a gallery, more than"
+    with pytest.raises(KdpsError, match=message):
+        generate(alone, tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("images", "expected"),
     [(2, (1,)), (50, (49,)), (51, (50,)), (101, (50, 100)), (6978, cuhk_sysu.GALLERY_SIZES)],

@@ -12,7 +12,7 @@ from kdps.data.synth import SynthConfig, generate, generation
 from kdps.errors import KdpsError
 
 TINY = SynthConfig(
-    train_images=3, test_images=4, train_ids=2, test_ids=2, width=160, height=120, people=(2, 3)
+    train_images=3, test_images=12, train_ids=2, test_ids=6, width=160, height=120, people=(2, 3)
 )
 
 
@@ -22,7 +22,7 @@ def contents(root):
 
 @pytest.mark.parametrize("layout", ["cuhk-sysu", "prw"])
 def test_the_seed_fixes_every_byte(tmp_path, layout):
-    config = replace(TINY, cameras=2, test_images=12)
+    config = replace(TINY, cameras=2)
     first, again = (generate(config, tmp_path / name, layout).root for name in "ab")
     other = generate(replace(config, seed=1), tmp_path / "c", layout).root
     assert contents(first) == contents(again)
@@ -37,24 +37,24 @@ def test_the_number_of_workers_changes_nothing(tmp_path):
 
 def test_the_summary_counts_what_is_there(tmp_path):
     summary = generate(TINY, tmp_path / "set")
-    assert summary.images == {"train": 3, "test": 4}
+    assert summary.images == {"train": 3, "test": 12}
     assert 0 < summary.labelled["test"] <= summary.boxes["test"]
 
 
 def test_one_person_alone_is_a_legal_set(tmp_path):
     config = replace(
-        TINY, train_images=3, test_images=4, train_ids=1, test_ids=1, people=(1, 1), strangers=0.0
+        TINY, train_ids=1, test_ids=1, people=(1, 1), strangers=0.0, test_images=24, cameras=2
     )
-    summary = generate(config, tmp_path / "set")
+    summary = generate(config, tmp_path / "set", "prw")
     assert 0 < summary.labelled["train"] <= 3
-    assert 2 <= summary.labelled["test"] <= 4
+    assert 2 <= summary.labelled["test"] <= 24
 
 
 @pytest.mark.parametrize("layout", ["cuhk", "prw"])
 def test_sets_pass_the_check(layout, request, capsys):
     root = request.getfixturevalue(f"{layout}_root")
     assert main(["data", "check", "--root", str(root)]) == 0
-    assert capsys.readouterr().out.endswith("errors: 0, warnings: 0, notes: 0\n")
+    assert capsys.readouterr().out.endswith("errors: 0, warnings: 0, notes: 2\n")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,15 @@ def test_a_killed_worker_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KdpsError, match="set: a drawing process was killed"):
         generate(TINY, tmp_path / "set")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(generation.Path, "is_dir", closed)
+    with pytest.raises(KdpsError, match="set: cannot be written: Permission denied"):
+        generate(TINY, tmp_path / "set")
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
