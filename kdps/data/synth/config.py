@@ -48,7 +48,7 @@ class SynthConfig:
     height: int = 480
     cameras: int = 6
     scenes: int = 8
-    family: int = 4
+    family: int = 3
     people: tuple[int, int] = (4, 7)
     strangers: float = 0.25
     person_height: tuple[float, float] = (0.3, 0.7)
