@@ -66,9 +66,10 @@ class _Figure:
             part.paint()
         return self.canvas.sprite(self.origin)
 
-    def _place(self, point: np.ndarray) -> tuple[np.ndarray, float]:
+    def _place(self, point: np.ndarray) -> tuple[tuple[float, float], float]:
         right, down, near = project(point, self.pose)
-        return np.array(self.origin) + self.scale * np.array([right, down]), float(near)
+        x, y = self.origin
+        return (x + self.scale * right, y + self.scale * down), float(near)
 
     def _add(
         self,

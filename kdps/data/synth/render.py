@@ -80,18 +80,22 @@ def compose(config: SynthConfig, shot: Shot, rng: np.random.Generator) -> Compos
     placements = place(scene, shot.people, rng, config.width)
     picture = scene.backdrop.copy()
     owner = np.full(picture.shape[:2], -1, np.int16)
-    sprites = [
+    people = [
         draw_person(p.identity, draw_pose(rng, scene.tilt), p.pixels, scene.light)
         for p in placements
     ]
-    things = [(p.y, p.x, sprites[i], i) for i, p in enumerate(placements)]
-    things += [(prop.y, prop.x, prop.sprite, -1) for prop in scene.props]
+    sprites = [person.trimmed() for person in people]
+    things = [
+        (p.y, p.x, sprites[i], people[i].shadow(scene.light), i) for i, p in enumerate(placements)
+    ]
+    things += [(prop.y, prop.x, prop.sprite, prop.shadow, -1) for prop in scene.props]
     things.sort(key=lambda thing: thing[0])
     # Shadows lie on the ground, so all of them come before anything that stands on it.
-    for y, x, sprite, _ in things:
-        _shadow(picture, sprite, x, y, scene.light)
-    for y, x, sprite, number in things:
-        _paste(picture, owner, sprite, x, y, number)
+    for y, x, _, shadow, _ in things:
+        _paste(picture, shadow, x, y)
+    for y, x, sprite, _, number in things:
+        _paste(picture, sprite, x, y)
+        _claim(owner, sprite, x, y, number)
     return Composition(picture, owner, _boxes(owner, placements, sprites))
 
 
@@ -108,42 +112,22 @@ def _window(
     return (slice(y0, y1), slice(x0, x1)), (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
 
-def _paste(
-    picture: np.ndarray, owner: np.ndarray, sprite: Sprite, x: int, y: int, number: int
-) -> None:
+def _paste(picture: np.ndarray, sprite: Sprite, x: int, y: int) -> None:
     windows = _window(picture.shape, sprite, x, y)
     if windows is None:
         return
     there, here = windows
-    alpha = sprite.alpha[here]
-    picture[there] = (picture[there] * (1 - alpha[..., None]) + sprite.colour[here]).astype(
-        np.uint8
-    )
-    owner[there][alpha > 0.5] = number
+    # One value per channel: numpy is slow at broadcasting over a last axis of three.
+    rest = cv2.merge([1 - sprite.alpha[here]] * 3)
+    picture[there] = (picture[there] * rest + sprite.colour[here]).astype(np.uint8)
 
 
-def _shadow(picture: np.ndarray, sprite: Sprite, x: int, y: int, light: float) -> None:
-    """Darken the ground by the figure's outline, laid down away from the light."""
-    height, width = sprite.alpha.shape
-    reach = int(0.5 * height)
-    foot_x, foot_y = sprite.origin
-    # Rows shrink to a third, and lean to the side away from the light.
-    lean, squash = -0.6 * light, 0.3
-    matrix = np.float64(
-        [
-            [1, -lean, reach + lean * foot_y],
-            [0, squash, foot_y * (1 - squash)],
-        ]
-    )
-    outline = cv2.warpAffine(sprite.alpha, matrix, (width + 2 * reach, height))
-    outline = cv2.blur(outline, (3, 3))
-    shadow = Sprite(outline, outline, (foot_x + reach, foot_y))
-    windows = _window(picture.shape, shadow, x, y)
+def _claim(owner: np.ndarray, sprite: Sprite, x: int, y: int, number: int) -> None:
+    windows = _window(owner.shape, sprite, x, y)
     if windows is None:
         return
     there, here = windows
-    dim = 1 - 0.4 * outline[here]
-    picture[there] = (picture[there] * dim[..., None]).astype(np.uint8)
+    owner[there][sprite.alpha[here] > 0.5] = number
 
 
 def _boxes(
@@ -151,12 +135,11 @@ def _boxes(
 ) -> tuple[Box, ...]:
     boxes: list[Box] = []
     for i, (placement, sprite) in enumerate(zip(placements, sprites, strict=True)):
-        rows, columns = np.nonzero(owner == i)
-        visible = len(rows) / max(np.count_nonzero(sprite.alpha > 0.5), 1)
+        seen = owner == i
+        visible = np.count_nonzero(seen) / max(np.count_nonzero(sprite.alpha > 0.5), 1)
         if visible < VISIBLE_BOX:
             continue
-        x, y = int(columns.min()), int(rows.min())
-        xywh = (x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1)
+        xywh = tuple(cv2.boundingRect(seen.view(np.uint8)))
         if xywh[2] < SMALLEST_BOX[0] or xywh[3] < SMALLEST_BOX[1]:
             continue
         # Identities are found by equal boxes in one of the layouts, so boxes must be unique.

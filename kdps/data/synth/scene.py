@@ -18,11 +18,12 @@ MEAN_HEIGHT = 1.7  # metres; the person to whom pixel heights refer
 
 @dataclass(frozen=True)
 class Prop:
-    """A thing at a place: column and row of its foot, and its picture."""
+    """A thing at a place: column and row of its foot, its picture and its shadow."""
 
     x: int
     y: int
     sprite: Sprite
+    shadow: Sprite
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def make_scene(config: SynthConfig, split: str, camera: int, index: int) -> Scen
         y = rng.uniform(farthest, nearest)
         metre = slope * (y - horizon) / MEAN_HEIGHT
         sprite = draw_prop(kind, rng, metre, light)
-        props.append(Prop(int(rng.integers(0, width)), int(y), sprite))
+        x = int(rng.integers(0, width))
+        props.append(Prop(x, int(y), sprite.trimmed(), sprite.shadow(light)))
     return Scene(
         backdrop=backdrop,
         horizon=horizon,
