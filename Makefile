@@ -18,7 +18,7 @@ help:  ## list the targets
 setup:  ## make .venv with PyTorch, Detectron2 and kdps
 	@$(PYTHON) dev/install.py --venv $(VENV) --source "$(DETECTRON2_SOURCE)"
 
-demo: setup  ## draw people, train, search, report: less than 20 minutes on two cores
+demo: setup  ## draw people, train, search, report: 15 to 25 minutes on two cores
 	@$(BIN)/python dev/demo.py
 
 # One thread per process: small tensors gain nothing from more, and the workers share the cores.
