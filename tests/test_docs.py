@@ -67,7 +67,7 @@ def test_numbers_of_the_results_are_those_of_their_files():
         for row in json.loads((path.parent / name).read_text())["rows"]:
             keys = ("mAP", "mAP_lower", "mAP_upper", "top1", "top5", "top10")
             expected.append((row["label"].lower(), [round(row[key], 1) for key in keys]))
-    assert len(expected) == 4 * len(names) == 8
+    assert len(expected) == 4 * len(names) == 12
     assert _tables(path) == expected
 
 
