@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from kdps.cli.data_source import add_source_arguments, sources_of
+from kdps.cli.parsers import add_command
 
 if TYPE_CHECKING:
     from kdps.data.check import Report
@@ -22,12 +23,8 @@ Errors make the exit code 1. Warnings and notes do not."""
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add ``check`` to the group ``kdps data``."""
-    parser = commands.add_parser(
-        "check",
-        help="count, and look for what is missing, damaged or contradictory",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "count, and look for what is missing, damaged or contradictory"
+    parser = add_command(commands, "check", summary, _EXAMPLE, summary)
     add_source_arguments(parser)
     parser.add_argument(
         "--decode", action="store_true", help="read all pixels of the images, not only headers"

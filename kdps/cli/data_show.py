@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from kdps.cli.data_source import add_source_arguments, sources_of
+from kdps.cli.parsers import add_command
 from kdps.errors import KdpsError
 
 _EXAMPLE = """examples:
@@ -17,12 +18,8 @@ _EXAMPLE = """examples:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add ``show`` to the group ``kdps data``."""
-    parser = commands.add_parser(
-        "show",
-        help="draw boxes, identities and queries into images",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "draw boxes, identities and queries into images"
+    parser = add_command(commands, "show", summary, _EXAMPLE, summary)
     add_source_arguments(parser)
     parser.add_argument(
         "--output",

@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 
 from kdps.checkpoint.formats import read_weights
 from kdps.cli.model_source import add_model_arguments, model_config
+from kdps.cli.parsers import add_command
 from kdps.config.validation import check_cfg
 from kdps.errors import KdpsError
 from kdps.evaluation.detections_file import load_detections
@@ -33,14 +34,14 @@ _EXAMPLE = """example:
 
 def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
     """Add the subcommand ``report``."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "report",
-        help=summary,
-        description="Evaluate a model on the first set of DATASETS.TEST, beside random "
+        summary,
+        _EXAMPLE,
+        "Evaluate a model on the first set of DATASETS.TEST, beside random "
         "embeddings, a colour histogram and annotated boxes. Writes one HTML page that needs no "
         "other file, the numbers as JSON beside it, and the detections into a folder of its name.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
     parser.add_argument(

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kdps.cli.model_source import add_model_arguments, model_config
+from kdps.cli.parsers import add_command
 from kdps.config.validation import check_inference
 from kdps.engine.predictor import PersonSearchPredictor
 from kdps.errors import KdpsError
@@ -36,13 +37,13 @@ _EXAMPLE = """example:
 
 def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
     """Add the subcommand ``search``."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "search",
-        help=summary,
-        description="Find the person in a box of one image in a folder of images, and draw the "
+        summary,
+        _EXAMPLE,
+        "Find the person in a box of one image in a folder of images, and draw the "
         "best hits on one sheet.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
     parser.add_argument(

@@ -75,24 +75,26 @@ class SeqROIHeads(ROIHeads):
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         shape = input_shape[in_features[0]]
         box_cfg = cfg.MODEL.ROI_BOX_HEAD
-        if box_cfg.NAME == "FastRCNNConvFCHead":
-            # Detectron2's, and the one name of its registry that could be meant.
+        size = box_cfg.POOLER_SIZE or (box_cfg.POOLER_RESOLUTION,) * 2
+        pooled = ShapeSpec(channels=shape.channels, height=size[0], width=size[1])
+        box_head = build_box_head(cfg, pooled)
+        features = box_head.output_shape
+        if not isinstance(features, dict) or not {"res4", "res5"} <= features.keys():
             raise KdpsError(
-                f"MODEL.ROI_BOX_HEAD.NAME: {box_cfg.NAME} returns one feature; SeqROIHeads needs a "
-                "head that returns 'res4' and 'res5', such as Res5BoxHead"
+                f"MODEL.ROI_BOX_HEAD.NAME: SeqROIHeads needs a head that returns 'res4' and "
+                f"'res5', such as Res5BoxHead; {box_cfg.NAME} does not declare them"
             )
-        box_head = build_box_head(cfg, shape)
-        reid_box_head = build_box_head(cfg, shape)
+        reid_box_head = build_box_head(cfg, pooled)
         ret.update(
             in_features=in_features,
             pooler=ROIPooler(
-                output_size=box_cfg.POOLER_SIZE or box_cfg.POOLER_RESOLUTION,
+                output_size=size,
                 scales=(1.0 / shape.stride,),
                 sampling_ratio=box_cfg.POOLER_SAMPLING_RATIO,
                 pooler_type=box_cfg.POOLER_TYPE,
             ),
             box_head=box_head,
-            box_predictor=FastRCNNOutputLayers(cfg, box_head.output_shape["res5"]),
+            box_predictor=FastRCNNOutputLayers(cfg, features["res5"]),
             reid_box_head=reid_box_head,
             reid_predictor=NormAwareOutputLayers(cfg, reid_box_head.output_shape),
             test_score_thresh=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from kdps.data.synth.canvas import Canvas, wrap
+from kdps.data.synth.canvas import Canvas, Sprite, wrap
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 
@@ -92,3 +92,33 @@ def test_wrap():
     np.testing.assert_allclose(
         wrap(angles), [0.0, -math.pi + 0.5, math.pi - 0.5, -math.pi], atol=1e-12
     )
+
+
+def upright_sprite():
+    """A bar of 4 by 20 pixels in a picture of 30 by 40, standing on (15, 35)."""
+    alpha = np.zeros((40, 30), np.float32)
+    alpha[15:35, 13:17] = 1
+    return Sprite(np.repeat(alpha[..., None], 3, axis=2) * 200, alpha, (15, 35))
+
+
+def test_trimming_takes_the_margins_and_moves_the_origin_with_them():
+    sprite = upright_sprite().trimmed()
+    assert sprite.alpha.shape == (20, 4)
+    assert sprite.colour.shape == (20, 4, 3)
+    assert (sprite.alpha == 1).all()
+    assert sprite.origin == (2, 20)
+
+
+@pytest.mark.parametrize(("light", "side"), [(-1.0, 1), (1.0, -1)])
+def test_a_shadow_is_black_flat_and_falls_away_from_the_light(light, side):
+    sprite = upright_sprite()
+    shadow = sprite.shadow(light)
+    assert not shadow.colour.any()
+    # The blur over 3 x 3 pixels never leaves the bar's 4 columns and 6 rows whole.
+    assert 0.2 < shadow.alpha.max() <= 0.4
+    # 20 rows of the bar at 0.3 of their height, blurred by a pixel on either side.
+    assert shadow.alpha.shape[0] == pytest.approx(6, abs=2)
+    rows, columns = np.nonzero(shadow.alpha > 0.2)
+    assert rows.max() == pytest.approx(shadow.origin[1], abs=2)
+    tip = columns[rows == rows.min()].mean() - shadow.origin[0]
+    assert tip * side == pytest.approx(0.6 * 20, abs=3)
