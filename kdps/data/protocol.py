@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,12 +34,17 @@ class Gallery:
         truth_images: (T,) indices of the gallery entries that hold the person. When ``images`` is
             given and lists an image twice, each listing has its own truth row.
         truth_boxes: (T, 4) float64 XYXY boxes of the person in these images.
+        ignored_images: (I,) indices of gallery images in which the person is neither right nor
+            wrong to find.
+        ignored_boxes: (I, 4) float64 XYXY boxes of the person in these.
     """
 
     images: np.ndarray | None
     excluded: np.ndarray
     truth_images: np.ndarray
     truth_boxes: np.ndarray
+    ignored_images: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    ignored_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 @dataclass(frozen=True)

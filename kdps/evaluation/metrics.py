@@ -35,51 +35,6 @@ def average_precision(scores: np.ndarray, positive_scores: np.ndarray, num_truth
     return float((num_correct / num_retrieved).sum() / num_truths)
 
 
-def top_ranked(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k highest scores, best first; equal scores in their order in ``scores``.
-
-    This order is the documented one for top-k accuracy and ranked lists: in a search it means
-    gallery images in protocol order, then detections in the order the model gave them.
-
-    Args:
-        scores: (N,) finite numbers.
-        k: how many are wanted.
-
-    Returns:
-        (min(N, k),) int64 indices into ``scores``.
-    """
-    if k < 1:
-        return np.zeros(0, dtype=np.int64)
-    if k < scores.size:
-        kth = np.partition(scores, scores.size - k)[scores.size - k]
-        candidates = np.flatnonzero(scores >= kth)
-    else:
-        candidates = np.arange(scores.size)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
-
-
-def ranks_of(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Places (from 1) of some entries in the order of ``top_ranked``.
-
-    Args:
-        scores: (N,) finite numbers.
-        chosen: (P,) indices into ``scores``.
-
-    Returns:
-        (P,) int64 ranks, in the order of ``chosen``.
-    """
-    if chosen.size == 0:
-        return np.zeros(0, dtype=np.int64)
-    values = scores[chosen]
-    retrieved = np.sort(scores[scores >= values.min()])
-    higher = retrieved.size - np.searchsorted(retrieved, values, side="right")
-    equal = retrieved.size - np.searchsorted(retrieved, values, side="left") - higher
-    ranks = higher + 1
-    for i in np.flatnonzero(equal > 1):
-        ranks[i] += np.count_nonzero(scores[: chosen[i]] == values[i])
-    return ranks.astype(np.int64)
-
-
 def iou_threshold(boxes: np.ndarray) -> np.ndarray:
     """IoU from which a detection is on the person: min(0.5, wh / ((w + 10)(h + 10))).
 

@@ -4,20 +4,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from kdps.data.protocol import Gallery, SearchProtocol
 from kdps.errors import KdpsError
-from kdps.evaluation.metrics import average_precision, ranks_of, top_ranked
-from kdps.evaluation.truths import Matches, match_truths
+from kdps.evaluation.entries import Repeats, gallery_entries
+from kdps.evaluation.ranking import rank_candidates
+from kdps.evaluation.similarity import similarities
+from kdps.evaluation.truths import match_truths
 from kdps.structures.detections import Detections, check_same_protocol
-from kdps.structures.ragged import argmax_per_group, expand, offsets_of
+from kdps.structures.ragged import expand, offsets_of
 
 TOP_K = (1, 5, 10)
 
-# Queries per matrix product: bounds the memory, changes no number.
-_QUERIES_PER_BLOCK = 128
+
+class Refiner(Protocol):
+    """Changes the similarities of one query after they were computed, as CBGM does."""
+
+    def __call__(self, query: int, rows: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+        """
+        Args:
+            query: index in the protocol.
+            rows: (L,) rows of ``Detections.det`` in the query's gallery, image after image.
+            similarity: (L,) float32, to be left as it is.
+
+        Returns:
+            (L,) float32, finite.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,16 +97,19 @@ def score_search(
     *,
     score_thresh: float = 0.5,
     weighted: bool = False,
+    repeats: Repeats = "first",
+    refine: Refiner | None = None,
     top: int = 10,
+    device: str = "cpu",
 ) -> SearchResult:
     """Search each query of a protocol in its gallery and score the ranking.
 
-    The rules are SeqNet's. The detections of all gallery images are ranked together by similarity
-    to the query. In each image with the person, the most similar of the detections that overlap
-    the person enough (``metrics.iou_threshold``) is the true positive and everything else is
-    wrong. An image listed twice in a gallery is ranked once, with the box of its first listing,
-    while both listings count as truths. The query's own image takes part where its gallery lists
-    it.
+    The detections of all gallery images are ranked together by similarity to the query. In each
+    image with the person, the most similar of the detections that overlap the person enough
+    (``metrics.iou_threshold``) is the true positive and everything else is wrong. By default the
+    rules are SeqNet's: an image listed twice in a gallery is ranked once, with the box of its first
+    listing, while both listings count as truths. The query's own image takes part where its gallery
+    lists it.
 
     Args:
         detections: what the model found; ``query_emb`` in the order of ``protocol.queries``.
@@ -99,7 +117,10 @@ def score_search(
         score_thresh: detections below take no part.
         weighted: multiply similarities by the detection's score (NAE's and SeqNet's confidence
             weighting).
+        repeats: how an image counts that is listed twice or holds several truths; see ``Repeats``.
+        refine: changes the similarities of a query after they were computed.
         top: length of the ranked lists to keep.
+        device: where the similarities are computed, as PyTorch names it; changes no number.
 
     Returns:
         The result per query, with the means in ``metrics()``. Similarities are summed in float64
@@ -111,95 +132,61 @@ def score_search(
     """
     check_same_protocol(detections, protocol)
     kept = np.flatnonzero(detections.det[:, 4] >= score_thresh)
-    images = detections.image_of_det[kept]
-    offsets = offsets_of(np.bincount(images, minlength=len(detections.names)))
+    offsets = offsets_of(np.bincount(detections.image_of_det[kept], minlength=len(protocol.images)))
     embeddings = detections.emb[kept]
     if weighted:
         embeddings = (embeddings * detections.det[kept, 4:5]).astype(np.float32)
-    # In float32 the same two vectors get other last digits in other places of a product, and with
-    # another library or size of block. Summed in float64 and rounded they get the same.
-    embeddings = embeddings.astype(np.float64)
-    queries = detections.query_emb.astype(np.float64)
-    matches = match_truths(protocol, detections.det[kept, :4], offsets)
+    entries = gallery_entries(protocol, offsets, repeats)
+    matches = match_truths(protocol, entries, detections.det[kept, :4], offsets)
     if not matches.num_truths.any():
         raise KdpsError(f"{protocol.name}: no query has the person it looks for in its gallery")
 
-    lists = _RankedLists.empty(len(protocol.queries), top)
+    shape = (len(protocol.queries), top)
+    best, best_similarity = np.full(shape, -1), np.zeros(shape, np.float32)
+    on_person, counted = np.zeros(shape, bool), np.zeros(shape, bool)
     ap = np.full(len(protocol.queries), np.nan)
     ranks = []
-    for start in range(0, len(protocol.queries), _QUERIES_PER_BLOCK):
-        block = (queries[start : start + _QUERIES_PER_BLOCK] @ embeddings.T).astype(np.float32)
-        for query, row in enumerate(block, start):
-            candidates = _gallery_rows(protocol.galleries[query], offsets)
-            similarity = row[candidates]
-            on_person, positives = _positives(matches, query, row)
-            places = np.searchsorted(candidates, positives)
-            ranks.append(np.sort(ranks_of(similarity, places)))
-            if matches.num_truths[query]:
-                ap[query] = average_precision(
-                    similarity, similarity[places], int(matches.num_truths[query])
-                )
-            best = candidates[top_ranked(similarity, top)]
-            lists.put(query, kept[best], row[best], best, on_person, positives)
+    rows_of = similarities(detections.query_emb, embeddings, entries, offsets, device)
+    for query, similarity in enumerate(rows_of):
+        _leave_out(similarity, protocol.galleries[query], offsets)
+        similarity[matches.ignored_by(query)] = -np.inf
+        if not detections.query_emb[query].any():
+            similarity[:] = -np.inf
+        if refine is not None:
+            part = np.flatnonzero(similarity > -np.inf)
+            candidates = kept[entries.rows(query, offsets)[part]]
+            similarity[part] = refine(query, candidates, similarity[part])
+        matched, positives = matches.positives(query, similarity)
+        positives = positives[similarity[positives] > -np.inf]
+        ranking = rank_candidates(similarity, positives, top)
+        ranks.append(np.sort(ranking.ranks))
+        if matches.num_truths[query]:
+            ap[query] = np.sort(ranking.precision).sum() / matches.num_truths[query]
+        place = (query, slice(len(ranking.best)))
+        best[place] = ranking.best
+        best_similarity[place] = similarity[ranking.best]
+        on_person[place] = _is_in(ranking.best, matched)
+        counted[place] = _is_in(ranking.best, positives)
+    rows = entries.rows_at(best, offsets)
     return SearchResult(
         name=protocol.name,
         ap=ap,
         num_truths=matches.num_truths,
         ranks=tuple(ranks),
-        top=lists.top,
-        similarity=lists.similarity,
-        on_person=lists.on_person,
-        counted=lists.counted,
+        top=np.where(rows >= 0, np.append(kept, -1)[rows], -1),
+        similarity=best_similarity,
+        on_person=on_person,
+        counted=counted,
     )
 
 
-def _gallery_rows(gallery: Gallery, offsets: np.ndarray) -> np.ndarray:
-    """Ascending rows of the detections in a gallery's images, each image once."""
+def _leave_out(similarity: np.ndarray, gallery: Gallery, offsets: np.ndarray) -> None:
+    """Take the detections of excluded images out of an open gallery."""
     if gallery.images is None:
-        inside = np.ones(offsets[-1], dtype=bool)
-        for image in gallery.excluded:
-            inside[offsets[image] : offsets[image + 1]] = False
-        return np.flatnonzero(inside)
-    images = np.unique(gallery.images)
-    return expand(offsets[images], offsets[images + 1] - offsets[images])
+        images = gallery.excluded
+        similarity[expand(offsets[images], offsets[images + 1] - offsets[images])] = -np.inf
 
 
-def _positives(matches: Matches, query: int, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the detections on the person, and of the true positive in each image, ascending."""
-    pairs = slice(matches.offsets[query], matches.offsets[query + 1])
-    on_person = matches.detection[pairs]
-    best = argmax_per_group(matches.truth[pairs], row[on_person])
-    return on_person, np.sort(on_person[best])
-
-
-@dataclass(frozen=True)
-class _RankedLists:
-    top: np.ndarray
-    similarity: np.ndarray
-    on_person: np.ndarray
-    counted: np.ndarray
-
-    @classmethod
-    def empty(cls, num_queries: int, length: int) -> _RankedLists:
-        shape = (num_queries, length)
-        return cls(
-            np.full(shape, -1, dtype=np.int64),
-            np.zeros(shape, dtype=np.float32),
-            np.zeros(shape, dtype=bool),
-            np.zeros(shape, dtype=bool),
-        )
-
-    def put(
-        self,
-        query: int,
-        detection: np.ndarray,
-        similarity: np.ndarray,
-        rows: np.ndarray,
-        on_person: np.ndarray,
-        positives: np.ndarray,
-    ) -> None:
-        place = (query, slice(len(rows)))
-        self.top[place] = detection
-        self.similarity[place] = similarity
-        self.on_person[place] = np.isin(rows, on_person)
-        self.counted[place] = np.isin(rows, positives)
+def _is_in(places: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """``np.isin`` for a handful of places, without its overhead."""
+    return (places[:, None] == others).any(axis=1)

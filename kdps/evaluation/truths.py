@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdps.data.protocol import SearchProtocol
-from kdps.errors import KdpsError
+from kdps.evaluation.entries import GalleryEntries
 from kdps.evaluation.metrics import iou_threshold, paired_iou
-from kdps.structures.ragged import expand, offsets_of
+from kdps.structures.ragged import argmax_per_group, expand, offsets_of
 
 
 @dataclass(frozen=True)
@@ -21,55 +21,93 @@ class Matches:
         num_truths: (Q,) truths of each query, every listing of a repeated image included.
         offsets: (Q + 1,) where each query's pairs start.
         truth: (P,) truth of each pair, numbered over all queries.
-        detection: (P,) its detection: a row of the arrays given.
+        column: (P,) place of its detection among the candidates of the query.
+        ignored_offsets: (Q + 1,) where each query's ignored candidates start.
+        ignored: places among the candidates that are neither right nor wrong.
+        shared: whether a detection of a query may be on two truths.
     """
 
     num_truths: np.ndarray
     offsets: np.ndarray
     truth: np.ndarray
-    detection: np.ndarray
+    column: np.ndarray
+    ignored_offsets: np.ndarray
+    ignored: np.ndarray
+    shared: bool
+
+    def ignored_by(self, query: int) -> np.ndarray:
+        """Columns that are neither right nor wrong for a query."""
+        return self.ignored[self.ignored_offsets[query] : self.ignored_offsets[query + 1]]
+
+    def positives(self, query: int, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Columns on the person, and of the true positives, ascending, each once.
+
+        The true positive of a truth is the most similar detection on it. Where truths share
+        detections, the most similar pair goes first, and what it takes is gone for the others.
+
+        Args:
+            query: index in the protocol.
+            similarity: (L,) of its candidates.
+        """
+        pairs = slice(self.offsets[query], self.offsets[query + 1])
+        truth, column = self.truth[pairs], self.column[pairs]
+        if not len(truth):
+            return column, column
+        if self.shared:
+            return np.unique(column), _greedy(truth, column, similarity[column])
+        if truth[0] == truth[-1]:
+            best = column[[np.argmax(similarity[column])]]
+        else:
+            best = np.sort(column[argmax_per_group(truth, similarity[column])])
+        return column, best
 
 
-def match_truths(protocol: SearchProtocol, boxes: np.ndarray, offsets: np.ndarray) -> Matches:
+def match_truths(
+    protocol: SearchProtocol,
+    entries: GalleryEntries,
+    boxes: np.ndarray,
+    offsets: np.ndarray,
+) -> Matches:
     """Find all detections that overlap a truth enough.
-
-    Of several truths of a query in one image only the first is compared: the image is ranked once.
 
     Args:
         protocol: queries and their truths.
+        entries: what is ranked for each query, and which truths it is compared with.
         boxes: (M, 4) XYXY detections, image after image in protocol order.
         offsets: (N + 1,) where each image's detections start.
-
-    Raises:
-        KdpsError: a truth lies in an image that is not in the query's gallery.
     """
-    galleries = protocol.galleries
-    num_truths = np.array([len(gallery.truth_images) for gallery in galleries], dtype=np.int64)
-    query = np.repeat(np.arange(len(galleries)), num_truths)
-    image = np.concatenate([np.asarray(g.truth_images, dtype=np.int64) for g in galleries])
-    truth_boxes = np.concatenate([np.reshape(g.truth_boxes, (-1, 4)) for g in galleries])
-    _check_in_gallery(protocol)
-
-    _, first = np.unique(query * len(protocol.images) + image, return_index=True)
-    counts = offsets[image[first] + 1] - offsets[image[first]]
-    truth = np.repeat(first, counts)
-    detection = expand(offsets[image[first]], counts)
+    boxes_of = [part for g in protocol.galleries for part in (g.truth_boxes, g.ignored_boxes)]
+    truth_boxes = np.concatenate([np.reshape(part, (-1, 4)) for part in boxes_of])
+    compared = entries.compared
+    image, start = entries.truth_image[compared], entries.truth_start[compared]
+    counts = offsets[image + 1] - offsets[image]
+    truth = np.repeat(compared, counts)
+    detection = expand(offsets[image], counts)
     on_person = (
         paired_iou(truth_boxes[truth], boxes[detection]) >= iou_threshold(truth_boxes)[truth]
     )
-    truth, detection = truth[on_person], detection[on_person]
-    pairs_per_query = np.bincount(query[truth], minlength=len(galleries))
-    return Matches(num_truths, offsets_of(pairs_per_query), truth, detection)
+    column = expand(start, counts)[on_person]
+    truth = truth[on_person]
+    ignored = entries.is_ignored[truth]
+    query = entries.truth_query[truth]
+    num_queries = len(protocol.queries)
+    return Matches(
+        num_truths=np.bincount(entries.truth_query[~entries.is_ignored], minlength=num_queries),
+        offsets=offsets_of(np.bincount(query[~ignored], minlength=num_queries)),
+        truth=truth[~ignored],
+        column=column[~ignored],
+        ignored_offsets=offsets_of(np.bincount(query[ignored], minlength=num_queries)),
+        ignored=column[ignored],
+        shared=entries.shared,
+    )
 
 
-def _check_in_gallery(protocol: SearchProtocol) -> None:
-    for i, gallery in enumerate(protocol.galleries):
-        if gallery.images is None:
-            outside = np.isin(gallery.truth_images, gallery.excluded)
-        else:
-            outside = ~np.isin(gallery.truth_images, gallery.images)
-        if outside.any():
-            name = protocol.images[gallery.truth_images[int(np.argmax(outside))]]
-            raise KdpsError(
-                f"{protocol.name}: query {i} has a truth in {name}, which is not in its gallery"
-            )
+def _greedy(truth: np.ndarray, column: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """Pairs from the most similar on; equal ones by truth, then by column."""
+    served: set[int] = set()
+    taken: set[int] = set()
+    for pair in np.lexsort((column, truth, -similarity)):
+        if truth[pair] not in served and column[pair] not in taken:
+            served.add(truth[pair])
+            taken.add(column[pair])
+    return np.array(sorted(taken), dtype=np.int64)

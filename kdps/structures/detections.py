@@ -27,7 +27,8 @@ class Detections:
         det_count: (N,) detections of each image; sums to M.
         det: (M, 5) float32, XYXY absolute pixels of the original image, then the score.
         emb: (M, D) float32 rows of unit length, never weighted by the score.
-        query_emb: (Q, D) float32 rows of unit length, in the order of ``SearchProtocol.queries``.
+        query_emb: (Q, D) float32 rows of unit length, in the order of ``SearchProtocol.queries``; a
+            row of zeros is a query that the model could not embed, which finds nothing.
         gt_count: (N,) annotated boxes of each image, in record order; None if not computed.
         gt_emb: (G, D) embeddings of the annotated boxes.
         qdet_count: (Q,) persons of each query's image, the given box first; None if not computed.
@@ -65,12 +66,21 @@ def check_same_protocol(detections: Detections, protocol: SearchProtocol) -> Non
     Raises:
         KdpsError: says which image or count differs.
     """
-    _check_names(detections.names, protocol.images, protocol.name)
+    check_same_images_of(detections, protocol)
     if len(detections.query_emb) != len(protocol.queries):
         raise KdpsError(
             f"detections hold {len(detections.query_emb)} query embeddings, but {protocol.name} "
             f"has {len(protocol.queries)} queries"
         )
+
+
+def check_same_images_of(detections: Detections, protocol: SearchProtocol) -> None:
+    """Make sure that detections are of the images of a protocol, in its order.
+
+    Raises:
+        KdpsError: says which image or count differs.
+    """
+    _check_names(detections.names, protocol.images, protocol.name)
 
 
 def check_same_images(detections: Detections, records: Sequence[Mapping[str, Any]]) -> None:

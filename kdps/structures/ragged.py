@@ -41,3 +41,11 @@ def argmax_per_group(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     first = np.ones(len(order), dtype=bool)
     first[1:] = sorted_groups[1:] != sorted_groups[:-1]
     return order[first]
+
+
+def find_sorted(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Index of each wanted number in ascending values, of the first where it repeats; or -1."""
+    if len(values) == 0:
+        return np.full(len(wanted), -1)
+    index = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+    return np.where(values[index] == wanted, index, -1)

@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from kdps.evaluation.metrics import (
-    average_precision,
-    iou_threshold,
-    paired_iou,
-    ranks_of,
-    top_ranked,
-)
+from kdps.evaluation.metrics import average_precision, iou_threshold, paired_iou
 
 # Few distinct values, so that most examples have equal scores.
 labelled_scores = st.lists(
@@ -51,22 +45,6 @@ def test_average_precision_is_sklearns_times_recall(
     assert average_precision(scores, scores[labels], max(truths, 1)) == pytest.approx(
         expected, abs=1e-12
     )
-
-
-def test_top_ranked_keeps_the_order_of_equal_scores() -> None:
-    scores = np.array([0.5, 0.9, 0.5, 0.9, 0.1, 0.5])
-    assert top_ranked(scores, 4).tolist() == [1, 3, 0, 2]
-    assert top_ranked(scores, 10).tolist() == [1, 3, 0, 2, 5, 4]
-    assert top_ranked(np.zeros(0), 10).tolist() == []
-
-
-@given(labelled_scores, st.integers(1, 12))
-def test_ranks_and_top_agree_with_a_stable_sort(rows: list[tuple[float, bool]], k: int) -> None:
-    scores = np.array([score for score, _ in rows], dtype=np.float32)
-    chosen = np.flatnonzero([label for _, label in rows])
-    order = sorted(range(len(rows)), key=lambda i: (-scores[i], i))
-    assert top_ranked(scores, k).tolist() == order[:k]
-    assert ranks_of(scores, chosen).tolist() == [order.index(i) + 1 for i in chosen]
 
 
 def test_iou_threshold_is_lower_for_tiny_boxes_only() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.errors import KdpsError
-from kdps.evaluation import search as search_module
+from kdps.evaluation import similarity as similarity_module
 from kdps.evaluation.search import score_search
 from kdps.structures.detections import Detections
 
@@ -171,7 +171,7 @@ def test_equal_embeddings_tie_wherever_they_stand(block: int, monkeypatch: Any) 
         queries=tuple(Query("s0.jpg", PERSON, 1) for _ in queries),
         galleries=(last,) * len(queries),
     )
-    monkeypatch.setattr(search_module, "_QUERIES_PER_BLOCK", block)
+    monkeypatch.setattr(similarity_module, "_QUERIES_PER_BLOCK", block)
     result = score_search(detections, protocol, top=len(rows))
     for ap, (rank,), top in zip(result.ap, result.ranks, result.top, strict=True):
         places = np.flatnonzero(np.isin(top, [0, len(rows) - 1]))
@@ -192,7 +192,7 @@ def test_block_size_changes_nothing(task: Task, monkeypatch: pytest.MonkeyPatch)
     protocol = replace(protocol, queries=protocol.queries * 4, galleries=protocol.galleries * 4)
     detections = replace(detections, query_emb=rows)
     whole = score_search(detections, protocol)
-    monkeypatch.setattr(search_module, "_QUERIES_PER_BLOCK", 3)
+    monkeypatch.setattr(similarity_module, "_QUERIES_PER_BLOCK", 3)
     parts = score_search(detections, protocol)
     np.testing.assert_array_equal(whole.ap, parts.ap)
     np.testing.assert_array_equal(whole.top, parts.top)

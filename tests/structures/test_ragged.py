@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdps.structures.ragged import argmax_per_group, expand, offsets_of
+from kdps.structures.ragged import argmax_per_group, expand, find_sorted, offsets_of
 
 
 def test_offsets_begin_with_zero_and_end_with_the_total() -> None:
@@ -30,3 +30,11 @@ def test_argmax_per_group_takes_the_first_of_equals(rows: list[tuple[int, float]
     groups = np.array([group for group, _ in rows], dtype=np.int64)
     values = np.array([value for _, value in rows])
     assert argmax_per_group(groups, values).tolist() == [best[g] for g in sorted(best)]
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.lists(st.integers(-1, 10), max_size=6))
+def test_find_sorted_gives_the_first_place_or_none(values: list[int], wanted: list[int]) -> None:
+    values.sort()
+    expected = [values.index(w) if w in values else -1 for w in wanted]
+    found = find_sorted(np.array(values, dtype=np.int64), np.array(wanted, dtype=np.int64))
+    assert found.tolist() == expected
