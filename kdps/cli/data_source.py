@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from kdps.cli.own_modules import add_import_argument
-from kdps.data.datasets.layouts import LAYOUTS, detect_layout, json_layout
+from kdps.data.datasets.layouts import LAYOUTS, detect_layout, coco_layout
 from kdps.data.sources import SplitSource, source_of_name, source_of_root
 from kdps.errors import KdpsError
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add NAME, ``--root``, ``--format``, ``--image-root``, ``--split`` and ``--import``."""
+def add_source_arguments(
+    parser: argparse.ArgumentParser, splits: Sequence[str] = ("train", "test")
+) -> None:
+    """Add NAME, ``--root``, ``--format``, ``--image-root``, ``--split`` and ``--import``.
+
+    Args:
+        parser: what they are added to.
+        splits: what ``--split`` may be.
+    """
     parser.add_argument(
         "names",
         nargs="*",
@@ -30,8 +37,10 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split",
-        choices=("train", "test"),
-        help="one split of --root (default: both; of a JSON file, which is one split: test)",
+        choices=tuple(splits),
+        help="one split of --root (default: both; of a JSON file, which is one split: test)"
+        if "train" in splits
+        else "queries to search for: all of the test set (default), or a subset of CUHK-SYSU's",
     )
     add_import_argument(parser)
 
@@ -59,8 +68,8 @@ def sources_of(
                 sources.append(source_of_name(name))
         return sources
     layout = LAYOUTS[args.format] if args.format else detect_layout(args.root)
-    if layout.name == "json":
-        layout = json_layout(args.image_root)
+    if layout.name == "coco":
+        layout = coco_layout(args.image_root)
         # One file is one split.
         splits = (args.split or "test",)
     else:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 
 
 def add_command(
@@ -21,7 +22,7 @@ def add_command(
     return commands.add_parser(
         name,
         help=summary,
-        description=description,
+        description=textwrap.fill(description, 79),
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -19,12 +19,12 @@ from kdps.errors import KdpsError
 from kdps.evaluation.detections_file import load_detections
 from kdps.evaluation.results_file import write_json
 from kdps.report.content import ReportContent, ReportSettings, gather_content
-from kdps.report.environment import file_hash, git_commit, machine, versions
 from kdps.report.history import TrainingHistory, read_history
 from kdps.report.page import render_page
 from kdps.report.rows import format_difference, format_rows
 from kdps.structures.detections import Detections
 from kdps.train_net import evaluate
+from kdps.utils.environment import file_hash, git_commit, machine, versions
 from kdps.utils.output import check_writable
 
 _EXAMPLE = """example:

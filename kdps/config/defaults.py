@@ -41,6 +41,21 @@ def add_kdps_config(cfg: CN) -> None:
     cfg.TEST.PERSON_SEARCH.SCORE_THRESH = 0.5
     # Weight a detection's similarity by its score (NAE's and SeqNet's confidence weighting).
     cfg.TEST.PERSON_SEARCH.WEIGHTED = False
+    # "compat" counts as SeqNet and COAT do, "copies" as OIM, NAE and AlignPS, "strict" each image
+    # and truth once (docs/evaluation.md).
+    cfg.TEST.PERSON_SEARCH.PROTOCOL = "compat"
+    # "cross" searches other cameras than the query's only, "multi_view" all, while the person counts
+    # in others only.
+    cfg.TEST.PERSON_SEARCH.CAMERAS = "all"
+    # Context bipartite graph matching (SeqNet): detections whose images are matched, and persons of
+    # the query's image. SeqNet takes 10 and 3 on CUHK-SYSU, 30 and 4 on PRW.
+    cfg.TEST.PERSON_SEARCH.CBGM = False
+    cfg.TEST.PERSON_SEARCH.CBGM_K1 = 10
+    cfg.TEST.PERSON_SEARCH.CBGM_K2 = 3
+    # k-reciprocal re-ranking.
+    cfg.TEST.PERSON_SEARCH.RERANK = False
+    # Mix so many first hits into each query and search again; 0 does not.
+    cfg.TEST.PERSON_SEARCH.QUERY_EXPANSION = 0
     # Detections below this score do not count in detection recall and AP (0.01 is what SeqNet and
     # NAE report with).
     cfg.TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH = 0.01

@@ -13,7 +13,8 @@ from detectron2.utils import comm
 
 from kdps.config.names import check_known, check_names
 from kdps.errors import KdpsError, one_line
-from kdps.evaluation.person_search_evaluation import reported_metrics
+from kdps.evaluation.evaluation import reported_metrics
+from kdps.evaluation.settings import SearchSettings
 
 _CLIP_TYPES = ("value", "norm", "full_model")
 _SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
@@ -86,12 +87,12 @@ def _check_sizes(cfg: CfgNode) -> None:
         _require(value >= minimum, f"{key}: must be at least {minimum}, not {value}")
     node = cfg.TEST.PERSON_SEARCH
     shares = {
-        "TEST.PERSON_SEARCH.SCORE_THRESH": node.SCORE_THRESH,
         "TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH": node.DETECTION_SCORE_THRESH,
         "MODEL.REID_HEAD.OIM_MOMENTUM": cfg.MODEL.REID_HEAD.OIM_MOMENTUM,
     }
     for key, value in shares.items():
         _require(0.0 <= value <= 1.0, f"{key}: {value} is outside [0, 1]")
+    SearchSettings.from_config(cfg)
     _require(not cfg.TEST.AUG.ENABLED, "TEST.AUG.ENABLED: must be False, it is not supported")
 
 

@@ -27,7 +27,7 @@ class SplitSource:
         protocol: for a test split, the protocol of a gallery size (None: the default).
         gallery_sizes: sizes that the split has; empty if it has one gallery only.
         layout: None for a set that is registered by its loader only.
-        root: folder of the set (the file for "json"), where the layout is known.
+        root: folder of the set (the file for "coco"), where the layout is known.
         resembles: for a split named by its folder, the name of a built-in one in the same layout,
             if there is one. Other sets share the layouts, so that its size may be another.
     """

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from torch.utils.data import DataLoader
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.checkpoint.files import atomic_write
+from kdps.checkpoint.fingerprint import weights_hash
 from kdps.data.build import build_test_loader, build_train_loader, train_sampler
 from kdps.engine import hooks
 from kdps.engine.distributed import share_buffers, wrap_for_training
@@ -110,6 +112,27 @@ class PersonSearchTrainer(DefaultTrainer):
         return DatasetEvaluators(
             [evaluator, COCOEvaluator(dataset_name, ("bbox",), output_dir=folder)]
         )
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> dict[str, Any]:
+        """See :meth:`detectron2.engine.DefaultTrainer.test`.
+
+        Evaluators that are built here are told the hash of the weights, so that the detections
+        file names the model that it is of.
+        """
+        if evaluators is None:
+            evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+            weights = weights_hash(model)
+            for evaluator in evaluators:
+                for part in getattr(evaluator, "_evaluators", [evaluator]):
+                    if isinstance(part, PersonSearchEvaluator):
+                        part.describe(weights_sha256=weights)
+        return super().test(cfg, model, evaluators)
 
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's hooks in their resumable forms, and the best checkpoint."""

@@ -25,6 +25,7 @@ class ImagePrediction:
         query_ids: (q,) int64 queries that were taken from this image.
         query_emb: (q, D) float32 unit rows.
         annotated_emb: (g, D) embeddings of the annotated boxes; None if the model was not asked.
+        has_queries: whether the model was asked for queries; some models cannot be.
     """
 
     image_id: str
@@ -33,6 +34,7 @@ class ImagePrediction:
     query_ids: np.ndarray
     query_emb: np.ndarray
     annotated_emb: np.ndarray | None
+    has_queries: bool = True
 
     @classmethod
     def from_output(cls, image_id: str, output: Mapping[str, Instances]) -> ImagePrediction:
@@ -61,6 +63,7 @@ class ImagePrediction:
             query_ids=query_ids,
             query_emb=query_emb,
             annotated_emb=None if annotated is None else _to_numpy(annotated.pred_embeddings),
+            has_queries=queries is not None,
         )
 
 
@@ -77,6 +80,9 @@ def assemble_detections(
         names: all images, in protocol order.
         num_queries: queries of the protocol; their ids are 0 to ``num_queries - 1``.
         meta: goes into the result.
+
+    Returns:
+        The whole set; ``query_emb`` is zero if no prediction has queries.
 
     Raises:
         KdpsError: an image or a query is unknown, missing or there twice, or a number is not
@@ -116,6 +122,8 @@ def assemble_detections(
 
 
 def _queries_in_order(predictions: Sequence[ImagePrediction], num_queries: int) -> np.ndarray:
+    if not any(p.has_queries for p in predictions):
+        return np.zeros((num_queries, predictions[0].emb.shape[1]), dtype=np.float32)
     ids = np.concatenate([p.query_ids for p in predictions])
     outside = (ids < 0) | (ids >= num_queries)
     if outside.any():

@@ -116,7 +116,8 @@ def check_detections(detections: Detections, source: str) -> None:
         fail(f"'query_emb' must be of shape (Q, D), got {_shape(d.query_emb)}")
     dim = d.query_emb.shape[1]
     num_images, num_queries = len(d.names), len(d.query_emb)
-    _check_embeddings("query_emb", d.query_emb, num_queries, dim, fail)
+    embedded = d.query_emb.any(axis=1)  # a row of zeros is a query without an embedding
+    _check_embeddings("query_emb", d.query_emb, num_queries, dim, fail, embedded)
     total = _check_counts("det_count", d.det_count, num_images, fail)
     _check_boxes("det", d.det, total, fail)
     _check_embeddings("emb", d.emb, total, dim, fail)
@@ -149,12 +150,20 @@ def _check_boxes(name: str, boxes: np.ndarray, rows: int, fail: _Fail) -> None:
     _fail_at((boxes[:, 4] < 0) | (boxes[:, 4] > 1), f"'{name}' has a score outside 0 to 1", fail)
 
 
-def _check_embeddings(name: str, emb: np.ndarray, rows: int, dim: int, fail: _Fail) -> None:
+def _check_embeddings(
+    name: str,
+    emb: np.ndarray,
+    rows: int,
+    dim: int,
+    fail: _Fail,
+    present: np.ndarray | bool = True,
+) -> None:
     if emb.shape != (rows, dim):
         fail(f"'{name}' must be of shape ({rows}, {dim}), got {_shape(emb)}")
     _fail_at(~np.isfinite(emb).all(axis=1), f"'{name}' is not finite", fail)
     norms = np.sqrt(np.einsum("ij,ij->i", emb, emb))
-    _fail_at(np.abs(norms - 1) > _NORM_TOLERANCE, f"'{name}' is not of unit length", fail)
+    wrong = present & (np.abs(norms - 1) > _NORM_TOLERANCE)
+    _fail_at(wrong, f"'{name}' is not of unit length", fail)
 
 
 def _fail_at(faulty: np.ndarray, message: str, fail: _Fail) -> None:

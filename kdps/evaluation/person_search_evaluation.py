@@ -9,7 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetCatalog
@@ -21,48 +21,30 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
 from kdps.data.catalog import get_protocol
-from kdps.data.protocol import SearchProtocol
-from kdps.evaluation.annotated import annotated_as_detections
 from kdps.evaluation.assemble import ImagePrediction, assemble_detections
-from kdps.evaluation.detection import score_detections
 from kdps.evaluation.detections_file import check_detections, save_detections
-from kdps.evaluation.results_file import describe_queries, write_json
-from kdps.evaluation.search import SearchResult, score_search
+from kdps.evaluation.evaluation import Evaluation, GalleryName, evaluate_detections
+from kdps.evaluation.query_by_iou import embed_queries_by_iou
+from kdps.evaluation.results_file import write_json
+from kdps.evaluation.settings import SearchSettings
 from kdps.structures.detections import Detections
-
-SEARCH_METRICS = ("mAP", "top1", "top5", "top10")
-DETECTION_METRICS = ("recall", "AP")
-
-
-def reported_metrics(gallery_sizes: Sequence[int] = (), *, annotated: bool = False) -> list[str]:
-    """What :class:`PersonSearchEvaluator` reports, as ``task/metric``.
-
-    Args:
-        gallery_sizes: the gallery sizes asked for.
-        annotated: whether the model embeds the annotated boxes as well.
-    """
-    sized = [f"person_search_g{size}" for size in gallery_sizes]
-    tasks = sized if len(sized) > 1 else ["person_search", *sized]
-    if annotated:
-        searched = sized if len(sized) > 1 else ["person_search"]
-        tasks = [*tasks, *(f"{task}_gt_boxes" for task in searched)]
-    names = [f"{task}/{metric}" for task in tasks for metric in SEARCH_METRICS]
-    return names + [f"detection/{metric}" for metric in DETECTION_METRICS]
 
 
 class PersonSearchEvaluator(DatasetEvaluator):
     """Search accuracy (mAP, top-1/5/10) and detection quality on a registered set.
 
     Works with any model whose output has ``instances`` with ``pred_boxes``, ``scores`` and
-    ``pred_embeddings`` and ``queries`` with ``query_ids`` and ``pred_embeddings``. It stands beside
-    other evaluators in ``DatasetEvaluators``. In distributed runs the outputs of all ranks are
-    gathered and rank 0 evaluates.
+    ``pred_embeddings``. If it has ``queries`` with ``query_ids`` and ``pred_embeddings`` as well,
+    these are searched for; otherwise each query takes the embedding of the detection that overlaps
+    it most. It stands beside other evaluators in ``DatasetEvaluators``. In distributed runs the
+    outputs of all ranks are gathered and rank 0 evaluates.
 
     With an output folder it writes there:
 
     1. ``detections.npz``: the detections file, so that the run can be scored again without the
-       network (``kdps.evaluation.detections_file``).
-    2. ``person_search_results.json``: settings, numbers and the ranked list of each query.
+       network (``kdps evaluate``).
+    2. ``person_search_results.json``: numbers, settings and the ranked list of each query, as
+       ``kdps evaluate --json`` writes them.
     """
 
     @configurable
@@ -72,9 +54,8 @@ class PersonSearchEvaluator(DatasetEvaluator):
         *,
         distributed: bool = True,
         output_dir: str | None = None,
-        score_thresh: float = 0.5,
-        weighted: bool = False,
-        gallery_sizes: Sequence[int] = (),
+        settings: SearchSettings | None = None,
+        gallery_sizes: Sequence[GalleryName] = (),
         detection_score_thresh: float = 0.01,
         ranked_list_size: int = 10,
         meta: Mapping[str, Any] | None = None,
@@ -84,9 +65,8 @@ class PersonSearchEvaluator(DatasetEvaluator):
             dataset_name: a set registered with ``kdps.data.catalog.register_person_search``.
             distributed: gather the outputs of all ranks; otherwise evaluate those of this process.
             output_dir: folder of the files named above; None writes nothing.
-            score_thresh: detections below take no part in the search.
-            weighted: multiply similarities by the detection's score.
-            gallery_sizes: which of the set's gallery sizes to search; empty takes its default.
+            settings: how to search; by default as SeqNet without confidence weighting.
+            gallery_sizes: which of the set's galleries to search; empty takes its default.
             detection_score_thresh: detections below do not count in recall and AP.
             ranked_list_size: hits per query in ``person_search_results.json``.
             meta: more entries for the ``meta`` of ``detections.npz``, such as the method's name.
@@ -98,24 +78,22 @@ class PersonSearchEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._distributed = distributed
         self._output_dir = output_dir
-        self._score_thresh = score_thresh
-        self._weighted = weighted
-        self._gallery_sizes = tuple(gallery_sizes)
+        self._settings = settings or SearchSettings()
         self._detection_score_thresh = detection_score_thresh
         self._ranked_list_size = ranked_list_size
         self._meta = {
             **(meta or {}),
             "dataset": dataset_name,
-            "score_thresh": score_thresh,
-            "weighted": weighted,
+            "score_thresh": self._settings.score_thresh,
+            "weighted": self._settings.weighted,
         }
         self._predictions: list[ImagePrediction] = []
         # Read before the model runs, so that a fault in them does not cost an evaluation.
-        self._protocols = []
+        self._protocols = {}
         if not distributed or comm.is_main_process():
-            self._protocols = [
-                get_protocol(dataset_name, size) for size in self._gallery_sizes or (None,)
-            ]
+            self._protocols = {
+                size: get_protocol(dataset_name, size) for size in tuple(gallery_sizes) or (None,)
+            }
 
     @classmethod
     def from_config(cls, cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
@@ -127,8 +105,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
         return {
             "dataset_name": dataset_name,
             "output_dir": output_dir,
-            "score_thresh": node.SCORE_THRESH,
-            "weighted": node.WEIGHTED,
+            "settings": SearchSettings.from_config(cfg),
             "gallery_sizes": node.GALLERY_SIZES,
             "detection_score_thresh": node.DETECTION_SCORE_THRESH,
             "meta": {
@@ -137,6 +114,10 @@ class PersonSearchEvaluator(DatasetEvaluator):
                 "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             },
         }
+
+    def describe(self, **meta: Any) -> None:
+        """Add to the ``meta`` of ``detections.npz`` what was not known before, such as weights."""
+        self._meta.update(meta)
 
     def reset(self) -> None:
         self._predictions = []
@@ -174,63 +155,44 @@ class PersonSearchEvaluator(DatasetEvaluator):
             predictions = list(itertools.chain(*comm.gather(predictions, dst=0)))
             if not comm.is_main_process():
                 return OrderedDict()
-        protocol = self._protocols[0]
-        detections = assemble_detections(
-            predictions, protocol.images, len(protocol.queries), self._meta
+        detections = self._assemble(predictions)
+        evaluation = evaluate_detections(
+            detections,
+            DatasetCatalog.get(self._dataset_name),
+            self._protocols,
+            self._settings,
+            dataset=self._dataset_name,
+            gt_boxes=detections.gt_emb is not None,
+            detection_score_thresh=self._detection_score_thresh,
+            top=self._ranked_list_size,
         )
-        check_detections(detections, self._dataset_name)
-        records = DatasetCatalog.get(self._dataset_name)
-        searches = self._search(detections, "")
-        if detections.gt_emb is not None:
-            annotated = annotated_as_detections(detections, records)
-            searches.update(self._search(annotated, "_gt_boxes"))
-
-        results = OrderedDict((key, search.result.metrics()) for key, search in searches.items())
-        if len(self._gallery_sizes) == 1:
-            results[f"person_search_g{self._gallery_sizes[0]}"] = results["person_search"]
-        results["detection"] = score_detections(
-            detections, records, score_thresh=self._detection_score_thresh
-        ).metrics()
+        results = OrderedDict(evaluation.metrics())
         for key, metrics in results.items():
             self._logger.info(f"{key} on {self._dataset_name}:\n{create_small_table(metrics)}")
         if self._output_dir:
-            self._write(Path(self._output_dir), detections, searches, results)
+            self._write(Path(self._output_dir), detections, evaluation)
         return results
 
-    def _search(self, detections: Detections, suffix: str) -> dict[str, _Search]:
-        searches = {}
-        for size, protocol in zip(self._gallery_sizes or (None,), self._protocols, strict=True):
-            result = score_search(
-                detections,
-                protocol,
-                score_thresh=self._score_thresh,
-                weighted=self._weighted,
-                top=self._ranked_list_size,
+    def _assemble(self, predictions: Sequence[ImagePrediction]) -> Detections:
+        """The predictions in the order of the protocol, validated."""
+        protocol = next(iter(self._protocols.values()))
+        detections = assemble_detections(
+            predictions, protocol.images, len(protocol.queries), self._meta
+        )
+        if not any(prediction.has_queries for prediction in predictions):
+            self._logger.info(
+                "The model embeds no query boxes: each query takes the embedding of the detection "
+                "that overlaps it most"
             )
-            search = _Search(result, protocol, detections)
-            name = "" if len(self._protocols) == 1 else f"_g{size}"
-            searches[f"person_search{name}{suffix}"] = search
-        return searches
+            detections = embed_queries_by_iou(detections, protocol)
+            detections.meta["query_mode"] = "best_iou"
+        check_detections(detections, self._dataset_name)
+        return detections
 
-    def _write(
-        self,
-        folder: Path,
-        detections: Detections,
-        searches: Mapping[str, _Search],
-        results: Mapping[str, Mapping[str, float]],
-    ) -> None:
+    def _write(self, folder: Path, detections: Detections, evaluation: Evaluation) -> None:
         PathManager.mkdirs(str(folder))
         save_detections(detections, folder / "detections.npz")
-        content = {
-            "dataset": self._dataset_name,
-            "settings": self._meta,
-            "metrics": results,
-            "queries": {
-                key: describe_queries(search.result, search.protocol, search.detections)
-                for key, search in searches.items()
-            },
-        }
-        write_json(content, folder / "person_search_results.json")
+        write_json(evaluation.as_dict(), folder / "person_search_results.json")
         self._logger.info(f"Wrote detections.npz and person_search_results.json to {folder}")
 
 
@@ -240,9 +202,3 @@ def _method_name(cfg: CfgNode) -> str:
     if isinstance(architecture, type) and issubclass(architecture, GeneralizedRCNN):
         return cfg.MODEL.ROI_HEADS.NAME
     return cfg.MODEL.META_ARCHITECTURE
-
-
-class _Search(NamedTuple):
-    result: SearchResult
-    protocol: SearchProtocol
-    detections: Detections

@@ -75,7 +75,7 @@ def test_evaluates_and_writes_page_and_numbers(evaluated: Path) -> None:
     # The numbers of the report are those of the evaluation.
     results = json.loads(
         (evaluated / "page" / "report" / "inference" / "person_search_results.json").read_text()
-    )["metrics"]
+    )
     assert rows["model"]["mAP"] == pytest.approx(results["person_search"]["mAP"])
     assert rows["gt_boxes"]["mAP"] == pytest.approx(results["person_search_gt_boxes"]["mAP"])
     assert data["detection"] == pytest.approx(results["detection"])

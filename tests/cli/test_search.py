@@ -170,7 +170,7 @@ def _foreign_weights(folder: Path) -> Path:
         (lambda t, s: {"output": t / "sheet.tiff"}, "--output: .* ends in none of"),
         (lambda t, s: {"output": _file(t) / "sheet.png"}, "folder cannot be made"),
         (lambda t, s: {"top_k": 0}, "--top-k: must be at least 1"),
-        (lambda t, s: {"score_thresh": 1.5}, "SCORE_THRESH: 1.5 is outside"),
+        (lambda t, s: {"score_thresh": 1.5}, "SCORE_THRESH: must be between 0 and 1, not 1.5"),
         (lambda t, s: {"dataset": "nowhere"}, "--dataset: no person-search set 'nowhere'"),
     ],
 )

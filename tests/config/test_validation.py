@@ -60,7 +60,10 @@ FAULTS = [
     (("DATALOADER.NUM_WORKERS", -1), "DATALOADER.NUM_WORKERS: must be at least 0"),
     (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH: must be at least 1"),
     (("INPUT.MIN_SIZE_TEST", 0), "INPUT.MIN_SIZE_TEST: must be at least 1"),
-    (("TEST.PERSON_SEARCH.SCORE_THRESH", 50.0), "SCORE_THRESH: 50.0 is outside"),
+    (
+        ("TEST.PERSON_SEARCH.SCORE_THRESH", 50.0),
+        "PERSON_SEARCH.SCORE_THRESH: must be between 0 and 1, not 50",
+    ),
     (("DATASETS.TEST", ("nope",)), "DATASETS.TEST: unknown data set 'nope'; known: .*tiny_test"),
     (("DATASETS.TEST", ("tiny_train",)), "DATASETS.TEST: 'tiny_train' has no search protocol"),
     (("TEST.PERSON_SEARCH.GALLERY_SIZES", (50,)), "has no gallery size 50; it has only its"),

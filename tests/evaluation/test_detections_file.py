@@ -118,8 +118,8 @@ FAULTS: dict[str, tuple[Callable[[Detections], Detections], str]] = {
         lambda d: replace(d, emb=d.emb * np.array([[1], [0.5], [1]], dtype=np.float32)),
         "'emb' is not of unit length at row 1",
     ),
-    "query embedding of zeros": (
-        set_value("query_emb", 1, 0),
+    "query embedding too short": (
+        set_value("query_emb", 1, 0.25),
         "'query_emb' is not of unit length at row 1",
     ),
     "query embedding flat": (lambda d: replace(d, query_emb=d.query_emb[0]), "'query_emb' must be"),

@@ -53,7 +53,7 @@ def mot_layout(options: MOTOptions | None = None) -> Layout:
     return Layout("mot", ("seqinfo.ini", "*/seqinfo.ini"), load, protocol)
 
 
-def json_layout(image_root: str | Path | None = None) -> Layout:
+def coco_layout(image_root: str | Path | None = None) -> Layout:
     """A COCO-style file; ``file_name`` starts from ``image_root``, by default the file's folder."""
 
     def load(root: Path, split: str, image_sizes: bool) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def json_layout(image_root: str | Path | None = None) -> Layout:
         _require_default(gallery_size, name)
         return load_person_json_protocol(root, name=name)
 
-    return Layout("json", (), load, protocol)
+    return Layout("coco", (), load, protocol)
 
 
 def _load_cuhk_sysu(root: Path, split: str, image_sizes: bool) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ PRW = Layout(
     _load_prw,
     _prw_protocol,
 )
-LAYOUTS = {layout.name: layout for layout in (CUHK_SYSU, PRW, mot_layout(), json_layout())}
+LAYOUTS = {layout.name: layout for layout in (CUHK_SYSU, PRW, mot_layout(), coco_layout())}
 
 
 def find_signs(root: Path) -> dict[str, str]:
@@ -130,7 +130,7 @@ def detect_layout(root: str | Path) -> Layout:
     root = Path(root)
     with reading(root):
         if root.is_file() and root.suffix == ".json":
-            return LAYOUTS["json"]
+            return LAYOUTS["coco"]
     entries = list_folder(root)
     if not entries:
         raise KdpsError(f"folder {root} is empty")

@@ -175,7 +175,7 @@ FAULTS = [
     Fault(
         "wrong root: no layout",
         TinyPRW,
-        r"ROOT has none of the known layouts \(cuhk-sysu, prw, mot, json\)",
+        r"ROOT has none of the known layouts \(cuhk-sysu, prw, mot, coco\)",
         after=lambda root: [
             shutil.rmtree(root / "annotations"),
             *(path.unlink() for path in root.glob("*.*")),

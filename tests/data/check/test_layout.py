@@ -18,7 +18,7 @@ def findings_of(root, layout):
 
 def test_a_file_with_another_suffix_is_no_fault(tmp_path):
     path = write_json(tmp_path, tiny_json()).rename(tmp_path / "people.txt")
-    assert findings_of(path, LAYOUTS["json"]) == []
+    assert findings_of(path, LAYOUTS["coco"]) == []
 
 
 def test_sequences_in_subfolders_are_no_fault(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kdps.report import environment
+from kdps.utils import environment
 
 
 def test_versions_name_what_decides_numbers() -> None:

@@ -1,0 +1,51 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""The people seen beside a query, for detections whose writer did not store them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from kdps.data.protocol import SearchProtocol
+from kdps.evaluation.metrics import paired_iou
+from kdps.structures.detections import Detections, check_same_protocol
+from kdps.structures.ragged import expand
+
+# A detection that overlaps the query's box more is of the same person. Ours: SeqNet lets its own
+# suppression decide, at the same IoU.
+SAME_PERSON_IOU = 0.5
+
+
+def with_query_persons(detections: Detections, protocol: SearchProtocol) -> Detections:
+    """Fill ``qdet_count``, ``qdet`` and ``qdet_emb`` from the detections of the query images.
+
+    The given box comes first, with score 1 and the query's embedding; then the detections of its
+    image by falling score, without those that are on the query. Arrays that are there stay.
+
+    Raises:
+        KdpsError: detections and protocol do not belong together.
+    """
+    check_same_protocol(detections, protocol)
+    if detections.qdet_count is not None:
+        return detections
+    index_of = {image: index for index, image in enumerate(protocol.images)}
+    image = np.array([index_of[query.image] for query in protocol.queries], dtype=np.int64)
+    given = np.array([[*query.bbox, 1] for query in protocol.queries], dtype=np.float32)
+    counts = detections.det_count[image]
+    query = np.repeat(np.arange(len(image)), counts)
+    row = expand(detections.offsets[image], counts)
+    others = paired_iou(given[query, :4], detections.det[row, :4]) <= SAME_PERSON_IOU
+    query, row = query[others], row[others]
+
+    owner = np.concatenate([np.arange(len(image)), query])
+    qdet = np.concatenate([given, detections.det[row]])
+    qdet_emb = np.concatenate([detections.query_emb, detections.emb[row]])
+    is_other = np.repeat([0, 1], [len(image), len(query)])
+    order = np.lexsort((-qdet[:, 4], is_other, owner))
+    return replace(
+        detections,
+        qdet_count=np.bincount(owner, minlength=len(image)),
+        qdet=qdet[order],
+        qdet_emb=qdet_emb[order],
+    )
