@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from kdps.cli.own_modules import add_import_argument
-from kdps.data.datasets.layouts import LAYOUTS, detect_layout, coco_layout
+from kdps.data.datasets.layouts import LAYOUTS, coco_layout, detect_layout
 from kdps.data.sources import SplitSource, source_of_name, source_of_root
 from kdps.errors import KdpsError
 

@@ -44,8 +44,8 @@ def add_kdps_config(cfg: CN) -> None:
     # "compat" counts as SeqNet and COAT do, "copies" as OIM, NAE and AlignPS, "strict" each image
     # and truth once (docs/evaluation.md).
     cfg.TEST.PERSON_SEARCH.PROTOCOL = "compat"
-    # "cross" searches other cameras than the query's only, "multi_view" all, while the person counts
-    # in others only.
+    # "cross" searches other cameras than the query's only, "multi_view" all of them, while the
+    # person counts in the others only.
     cfg.TEST.PERSON_SEARCH.CAMERAS = "all"
     # Context bipartite graph matching (SeqNet): detections whose images are matched, and persons of
     # the query's image. SeqNet takes 10 and 3 on CUHK-SYSU, 30 and 4 on PRW.
