@@ -143,9 +143,8 @@ def score_search(
 
     shape = (len(protocol.queries), top)
     best, best_similarity = np.full(shape, -1), np.zeros(shape, np.float32)
-    on_person, counted = np.zeros(shape, bool), np.zeros(shape, bool)
     ap = np.full(len(protocol.queries), np.nan)
-    ranks = []
+    ranks, positives_of = [], []
     rows_of = similarities(detections.query_emb, embeddings, entries, offsets, device)
     for query, similarity in enumerate(rows_of):
         _leave_out(similarity, protocol.galleries[query], offsets)
@@ -156,18 +155,18 @@ def score_search(
             part = np.flatnonzero(similarity > -np.inf)
             candidates = kept[entries.rows(query, offsets)[part]]
             similarity[part] = refine(query, candidates, similarity[part])
-        matched, positives = matches.positives(query, similarity)
+        positives = matches.positives(query, similarity)
         positives = positives[similarity[positives] > -np.inf]
+        positives_of.append(positives)
         ranking = rank_candidates(similarity, positives, top)
         ranks.append(np.sort(ranking.ranks))
         if matches.num_truths[query]:
-            ap[query] = np.sort(ranking.precision).sum() / matches.num_truths[query]
+            ap[query] = ranking.precision.sum() / matches.num_truths[query]
         place = (query, slice(len(ranking.best)))
         best[place] = ranking.best
         best_similarity[place] = similarity[ranking.best]
-        on_person[place] = _is_in(ranking.best, matched)
-        counted[place] = _is_in(ranking.best, positives)
     rows = entries.rows_at(best, offsets)
+    num_positives = np.array([len(positives) for positives in positives_of], dtype=np.int64)
     return SearchResult(
         name=protocol.name,
         ap=ap,
@@ -175,8 +174,8 @@ def score_search(
         ranks=tuple(ranks),
         top=np.where(rows >= 0, np.append(kept, -1)[rows], -1),
         similarity=best_similarity,
-        on_person=on_person,
-        counted=counted,
+        on_person=_are_among(best, np.diff(matches.offsets), matches.column),
+        counted=_are_among(best, num_positives, np.concatenate(positives_of)),
     )
 
 
@@ -187,6 +186,15 @@ def _leave_out(similarity: np.ndarray, gallery: Gallery, offsets: np.ndarray) ->
         similarity[expand(offsets[images], offsets[images + 1] - offsets[images])] = -np.inf
 
 
-def _is_in(places: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """``np.isin`` for a handful of places, without its overhead."""
-    return (places[:, None] == others).any(axis=1)
+def _are_among(places: np.ndarray, counts: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which places of each query are among the other ones of that query.
+
+    Args:
+        places: (Q, K) among the candidates; -1 is among none.
+        counts: (Q,) other places of each query.
+        others: (sum of counts,) the other places, query after query.
+    """
+    size = max(places.max(initial=0), others.max(initial=0)) + 1
+    query = np.arange(len(counts))
+    keys = np.repeat(query, counts) * size + others
+    return (places >= 0) & np.isin(query[:, None] * size + places, keys)

@@ -39,8 +39,8 @@ class Matches:
         """Columns that are neither right nor wrong for a query."""
         return self.ignored[self.ignored_offsets[query] : self.ignored_offsets[query + 1]]
 
-    def positives(self, query: int, similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Columns on the person, and of the true positives, ascending, each once.
+    def positives(self, query: int, similarity: np.ndarray) -> np.ndarray:
+        """Columns of the true positives of a query, ascending.
 
         The true positive of a truth is the most similar detection on it. Where truths share
         detections, the most similar pair goes first, and what it takes is gone for the others.
@@ -52,14 +52,12 @@ class Matches:
         pairs = slice(self.offsets[query], self.offsets[query + 1])
         truth, column = self.truth[pairs], self.column[pairs]
         if not len(truth):
-            return column, column
+            return column
         if self.shared:
-            return np.unique(column), _greedy(truth, column, similarity[column])
+            return _greedy(truth, column, similarity[column])
         if truth[0] == truth[-1]:
-            best = column[[np.argmax(similarity[column])]]
-        else:
-            best = np.sort(column[argmax_per_group(truth, similarity[column])])
-        return column, best
+            return column[[np.argmax(similarity[column])]]
+        return np.sort(column[argmax_per_group(truth, similarity[column])])
 
 
 def match_truths(
