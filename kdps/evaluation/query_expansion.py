@@ -15,6 +15,7 @@ import numpy as np
 from kdps.errors import KdpsError
 from kdps.evaluation.search import SearchResult
 from kdps.structures.detections import Detections
+from kdps.structures.ragged import offsets_of
 
 # A mean shorter than this is what rounding left of embeddings that cancel out.
 _MIN_LENGTH = 1e-6
@@ -29,8 +30,8 @@ def expand_queries(
 
     The new query is the unit vector along ``q + sum_i max(q . e_i, 0) ** alpha * e_i``. The weights
     are cosine similarities of the embeddings, however the list was ranked (with confidence
-    weighting, say). Where a list is shorter than k, what it has is taken. The persons of the query
-    images (``qdet_emb``) stay as they are.
+    weighting, say). Where a list is shorter than k, what it has is taken. Of the persons of the
+    query images (``qdet_emb``) the first one, which is the query, changes with it.
 
     Args:
         detections: what was searched.
@@ -65,7 +66,12 @@ def expand_queries(
         expanded[block] = _expand(
             detections.query_emb[block], detections.emb, result.top[block, :k], alpha
         )
-    return replace(detections, query_emb=expanded)
+    if detections.qdet_count is None or detections.qdet_emb is None:
+        return replace(detections, query_emb=expanded)
+    has_persons = detections.qdet_count > 0
+    persons = detections.qdet_emb.copy()
+    persons[offsets_of(detections.qdet_count)[:-1][has_persons]] = expanded[has_persons]
+    return replace(detections, query_emb=expanded, qdet_emb=persons)
 
 
 def _expand(queries: np.ndarray, emb: np.ndarray, top: np.ndarray, alpha: float) -> np.ndarray:

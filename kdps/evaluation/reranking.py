@@ -2,7 +2,7 @@
 """Re-ranking with k-reciprocal neighbours: who has the query's neighbours is likely the query.
 
 From Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017,
-section 3; the equations in the comments are theirs.
+section 3, whose symbols the comments use.
 """
 
 from __future__ import annotations
@@ -35,27 +35,28 @@ class KReciprocalReranking:
     """Mix the similarity of query and detection with how many near neighbours they share.
 
     The universe of a query is the query and the detections of its gallery, x being at distance
-    ``d(x, y) = 1 - x . y`` (half the squared Euclidean distance of unit rows) of y:
+    ``d(x, y) = 1 - x . y`` of y (half the squared Euclidean distance of unit rows; ours, since it
+    is of the size of the Jaccard distance it is added to):
 
     * N(x, k): x itself and its k nearest others. Of equal ones the query comes first, then the
       detections in their order. Similarities are summed in float64 and rounded to float32.
-    * R(x, k), equation 2: those y of N(x, k) that have x in N(y, k).
-    * R*(x), equation 5: R(x, k1) and each R(y, k1 // 2) of a y in R(x, k1), if R(x, k1) holds at
-      least two thirds of it.
-    * V(x), equation 7: exp(-d(x, y)) for each y of R*(x), 0 for all others; then, equation 11, the
-      mean of this over x itself and its k2 - 1 nearest others.
+    * R(x, k): those y of N(x, k) that have x in N(y, k).
+    * R*(x): R(x, k1) and each R(y, k1 // 2) of a y in R(x, k1) of which R(x, k1) holds at least
+      two thirds.
+    * V(x): exp(-d(x, y)) for each y of R*(x), 0 for all others; then the mean of this over x itself
+      and its k2 - 1 nearest others.
     * J(x, y): sum of the smaller over sum of the larger entries of V(x) and V(y), which is one
-      minus the Jaccard distance of equation 10.
+      minus the Jaccard distance.
 
     The refined similarity is ``lambda_ * similarity + (1 - lambda_) * J``: one minus the final
-    distance of equation 12, so that the order is the same. With confidence weighting ``J`` is
+    distance of the paper, so that the order is the same. With confidence weighting ``J`` is
     multiplied by the detection's score, as the similarity is; neighbours are always found without
-    it.
+    it (ours; the paper knows no detector).
 
-    Ordinary re-identification scripts differ in this: they put all queries into one universe, so
-    that a result depends on who else is searched for; they divide the squared distances of each row
-    by its largest; they make the entries of V(x) sum to one before taking means; and they ask for
-    more than two thirds.
+    Ordinary re-identification scripts, the authors' among them, differ in this: they put all
+    queries into one universe, so that a result depends on who else is searched for; they divide the
+    squared distances of each row by its largest; they make the entries of V(x) sum to one before
+    taking means; and they ask for more than two thirds.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class _Encoder:
         self._k1 = k1
 
     def encode(self, rows: np.ndarray) -> csr_array:
-        """V of equation 7: (R, T) for R rows."""
+        """V before the mean over neighbours: (R, T) for R rows."""
         reciprocal = self._reciprocal(rows, self._k1)
         candidates = np.unique(reciprocal.indices)
         half = self._reciprocal(candidates, self._k1 // 2)
@@ -189,7 +190,7 @@ class _Encoder:
         return np.unique(self._reciprocal(between, self._k1).indices)
 
     def _reciprocal(self, rows: np.ndarray, k: int) -> csr_array:
-        """R of equation 2 as ones: (R, T) int32 for R rows."""
+        """R(x, k) of R rows as ones: (R, T) int32."""
         near = self._nearest[rows, : k + 1]
         mutual = (self._nearest[near, : k + 1] == rows[:, None, None]).any(axis=2)
         columns = near[mutual]

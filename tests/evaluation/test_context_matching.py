@@ -144,7 +144,7 @@ def test_an_empty_gallery() -> None:
 
 
 def test_persons_of_the_right_query() -> None:
-    detections = detections_of([[like(0.6), like(0, 0.8)]])
+    detections = detections_of([[like(0.6), like(0, 0.8)], [like(0.9), like(0, 0.8)]])
     detections = replace(
         detections,
         query_emb=np.stack([COMPANION, QUERY]),
@@ -152,10 +152,10 @@ def test_persons_of_the_right_query() -> None:
         qdet_emb=np.stack([COMPANION, QUERY, COMPANION]),
     )
     matching = ContextMatching(detections, k1=10, k2=3)
-    similarity = np.float32([0.6, 0])
-    assert matching(1, np.arange(2), similarity).tolist() == pytest.approx([0.8, 0])
-    similarity = np.float32([0, 0.8])
-    assert matching(0, np.arange(2), similarity).tolist() == pytest.approx([0, 0.8])
+    refined = matching(0, np.array([2, 3]), np.float32([0, 0.8]))
+    assert refined.tolist() == pytest.approx([0, 0.8])
+    refined = matching(1, np.array([0, 1]), np.float32([0.6, 0]))
+    assert refined.tolist() == pytest.approx([0.8, 0])
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.booleans())

@@ -149,3 +149,15 @@ def test_everything_else_stays() -> None:
     expanded = expand_queries(detections, lists_of([[0]]), k=1)
     assert expanded.meta == detections.meta
     assert expanded.emb is detections.emb
+
+
+def test_the_query_changes_among_its_persons_as_well() -> None:
+    detections = replace(
+        detections_of([E1], queries=(E0, E2, E0)),
+        qdet_count=np.array([2, 0, 1]),
+        qdet=np.ones((3, 5), dtype=np.float32),
+        qdet_emb=np.stack([E0, E2, E0]),
+    )
+    expanded = expand_queries(detections, lists_of([[0], [0], [-1]]), 1, 0)
+    assert expanded.qdet_emb[0].tolist() == expanded.query_emb[0].tolist() != E0.tolist()
+    assert expanded.qdet_emb[1:].tolist() == [E2.tolist(), E0.tolist()]

@@ -56,10 +56,7 @@ def reference(
     items = np.concatenate([detections.query_emb[[query]], detections.emb[rows]]).astype(float)
     similarity = (items @ items.T).astype(np.float32)
     everyone = range(len(items))
-    order = [
-        sorted(everyone, key=lambda y, x=x: (y != x, -similarity[x, y], y))  # noqa: B023
-        for x in everyone
-    ]
+    order = [sorted(everyone, key=lambda y, x=x: (y != x, -similarity[x, y], y)) for x in everyone]
 
     def near(x: int, k: int) -> set[int]:
         return set(order[x][: k + 1])
@@ -239,6 +236,18 @@ def test_neighbours_are_found_once_for_galleries_that_are_alike() -> None:
         assert made.call_count == 1
         reranked(0, np.arange(40), similarity_of(detections, 0, np.arange(40)))
         assert made.call_count == 2
+
+
+def test_packed_neighbours_are_in_the_order_of_their_similarity() -> None:
+    similarity = np.float32([[-1, -0.5, -1e-30, 0, 1e-30, 0.5, 1]])
+    keys = reranking._pack(similarity, np.arange(7)[::-1])[0]
+    assert (np.diff(keys) > 0).all()
+    assert reranking._index_of(keys).tolist() == [6, 5, 4, 3, 2, 1, 0]
+    assert keys[0] > reranking._NONE
+    assert keys[-1] < reranking._SELF
+    # Of equal ones the lower index is nearer, and a zero has no sign.
+    zeros = reranking._pack(np.float32([[0.0, -0.0, 0.0]]), np.arange(3))[0]
+    assert zeros[0] > zeros[1] > zeros[2]
 
 
 def test_in_a_search() -> None:
