@@ -207,8 +207,10 @@ def test_report_imports_own_method_and_data(own_model):
 STOCK = ROOT / "docs" / "examples" / "stock_pipeline.py"
 
 
-def test_the_stock_pipeline_is_short():
-    assert len(STOCK.read_text().splitlines()) <= 40
+def test_the_stock_pipeline_is_short_and_the_one_that_is_shown():
+    code = STOCK.read_text()
+    assert len(code.splitlines()) <= 40
+    assert f"```python\n{code}```" in (ROOT / "docs" / "evaluation.md").read_text()
 
 
 @pytest.mark.slow

@@ -4,21 +4,28 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
+from kdps.checkpoint.files import atomic_write
 from kdps.cli.data_source import add_source_arguments, sources_of
+from kdps.cli.evaluation_text import analyses_text, table_text
 from kdps.cli.parsers import add_command
+from kdps.cli.search_settings import add_search_arguments, settings_of
+from kdps.data.protocol import SearchProtocol
 from kdps.data.sources import SplitSource
 from kdps.errors import KdpsError
-from kdps.evaluation.context_matching import DEFAULT_K
+from kdps.evaluation.annotated import annotated_as_detections
 from kdps.evaluation.detections_file import load_detections
 from kdps.evaluation.evaluation import Evaluation, evaluate_detections
+from kdps.evaluation.pipeline import FULL_SET
 from kdps.evaluation.results_file import write_json
-from kdps.evaluation.settings import CAMERAS, PROTOCOLS, SearchSettings, settings_from_meta
+from kdps.report.analyses import Analyses, analyse
+from kdps.structures.detections import Detections, check_same_protocol
+from kdps.utils.environment import file_hash, git_commit, machine, versions
 from kdps.utils.output import check_writable
 
 _EXAMPLE = """examples:
@@ -54,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         metavar="N",
         help="galleries to search, of CUHK-SYSU 50 to 4000 and 'all' (default: the set's own, 100)",
     )
-    _add_settings(parser)
+    add_search_arguments(parser)
     parser.add_argument("--gt-boxes", action="store_true", help="search annotated boxes as well")
     parser.add_argument(
         "--detection-score-thresh",
@@ -72,59 +79,20 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write numbers and queries")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", help="write a page with curves, errors and pictures"
+        "--details",
+        action="store_true",
+        help="say what each kind of error costs and how camera pairs differ, by further searches",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write a page with curves, pictures and the details into DIR/index.html",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the bootstrap and of queries to show (default: 0)"
     )
     parser.set_defaults(run=run)
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to search", "defaults are those of the detections file")
-    group.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        default="compat",
-        help="how repeated images and truths count: as in SeqNet (default), as in NAE and AlignPS, "
-        "or each once, without the query's own image",
-    )
-    cameras = group.add_mutually_exclusive_group()
-    cameras.add_argument(
-        "--cross-camera",
-        dest="cameras",
-        action="store_const",
-        const="cross",
-        default=CAMERAS[0],
-        help="search only images of other cameras than the query's",
-    )
-    cameras.add_argument(
-        "--multi-view",
-        dest="cameras",
-        action="store_const",
-        const="multi_view",
-        help="search all images, but ignore the person in those of the query's own camera",
-    )
-    group.add_argument(
-        "--score-thresh", type=float, metavar="T", help="leave detections below out of the search"
-    )
-    group.add_argument(
-        "--weighted",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="multiply similarities by detection scores",
-    )
-    group.add_argument(
-        "--best-iou",
-        action="store_true",
-        help="take the detection that overlaps the query's box most for the query",
-    )
-    group.add_argument("--query-expansion", type=int, default=0, metavar="K", help="mix K hits in")
-    group.add_argument("--cbgm", action="store_true", help="context bipartite graph matching")
-    group.add_argument("--cbgm-k1", type=int, metavar="K", help="default: 30 on PRW, else 10")
-    group.add_argument("--cbgm-k2", type=int, metavar="K", help="default: 4 on PRW, else 3")
-    group.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking")
-    group.add_argument("--device", default="cpu", help="where to compare embeddings: cpu, cuda")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -143,25 +111,36 @@ def run(args: argparse.Namespace) -> None:
     source, galleries = _source(args)
     detections = load_detections(args.detections)
     dataset = _dataset(source)
-    settings = _settings(args, detections.meta, dataset)
+    settings = settings_of(args, detections.meta, dataset)
     protocols = {gallery: source.protocol(gallery) for gallery in galleries}
+    # Detections are of all queries, also where a gallery is for a few of them.
+    subset = any(isinstance(gallery, str) and gallery != FULL_SET for gallery in galleries)
+    queries_of = source.protocol(None) if subset else protocols[galleries[0]]
     records = source.load()
+    _require_fit(args, detections, queries_of, records)
     evaluation = evaluate_detections(
         detections,
         records,
         protocols,
         settings,
-        queries_of=source.protocol(None) if args.split not in (None, "test") else None,
+        queries_of=queries_of,
         dataset=dataset,
         gt_boxes=args.gt_boxes,
         detection_score_thresh=args.detection_score_thresh,
         top=args.top_k,
     )
     content = evaluation.as_dict(seed=args.seed)
-    sys.stdout.write(_table(evaluation, content))
+    sys.stdout.write(table_text(evaluation, content))
+    analyses = analyse(evaluation, records) if args.details or args.report else None
+    if analyses is not None:
+        content |= analyses.as_dict()
+        sys.stdout.write(analyses_text(analyses))
     if args.json:
         write_json(content, args.json)
-        sys.stdout.write(f"Wrote {args.json}\n")
+    if analyses is not None and args.report:
+        _write_report(args, source, evaluation, content, records, analyses)
+    for path in outputs:
+        sys.stdout.write(f"Wrote {path}\n")
 
 
 def _source(args: argparse.Namespace) -> tuple[SplitSource, list[int | str | None]]:
@@ -190,62 +169,54 @@ def _dataset(source: SplitSource) -> str:
     return f"{source.layout.name}:{source.root.resolve().name}"
 
 
-def _settings(args: argparse.Namespace, meta: dict[str, Any], dataset: str) -> SearchSettings:
+def _require_fit(
+    args: argparse.Namespace,
+    detections: Detections,
+    protocol: SearchProtocol,
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    """See that the file is of the set, while it can still be named."""
     try:
-        settings = settings_from_meta(meta, dataset)
+        check_same_protocol(detections, protocol)
+        if args.gt_boxes:
+            annotated_as_detections(detections, records)
     except KdpsError as error:
         raise KdpsError(f"{args.detections}: {error}") from None
-    given = {"score_thresh": args.score_thresh, "weighted": args.weighted}
-    settings.update({name: value for name, value in given.items() if value is not None})
-    k1, k2 = DEFAULT_K["prw" if "prw" in dataset.lower() else "cuhk_sysu"]
-    try:
-        return SearchSettings(
-            **settings,
-            protocol=args.protocol,
-            cameras=args.cameras,
-            query_mode="best_iou" if args.best_iou else "given_box",
-            query_expansion=args.query_expansion,
-            cbgm=args.cbgm,
-            cbgm_k1=k1 if args.cbgm_k1 is None else args.cbgm_k1,
-            cbgm_k2=k2 if args.cbgm_k2 is None else args.cbgm_k2,
-            rerank=args.rerank,
-            device=args.device,
-        )
-    except KdpsError as error:
-        name, _, fault = str(error).partition(":")
-        raise KdpsError(f"--{name.replace('_', '-')}:{fault}") from None
+
+
+def _write_report(
+    args: argparse.Namespace,
+    source: SplitSource,
+    evaluation: Evaluation,
+    content: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    analyses: Analyses,
+) -> None:
+    # Here, since a small evaluation takes no longer than the drawing library takes to load.
+    from kdps.report.evaluation_content import gather_evaluation
+    from kdps.report.evaluation_page import render_evaluation
+
+    files = [args.detections]
+    if source.root is not None and source.root.is_file():
+        files.append(source.root)
+    page = gather_evaluation(
+        evaluation,
+        content,
+        records,
+        analyses,
+        seed=args.seed,
+        origin={
+            "command": shlex.join(["kdps", *sys.argv[1:]]),
+            "data set": str(source.root or source.name),
+            **{f"SHA-256 of {file}": str(file_hash(file)) for file in files},
+            "commit": git_commit() or "not a git checkout",
+            "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+            "machine": machine(),
+        },
+    )
+    with atomic_write(args.report / "index.html") as file:
+        file.write(render_evaluation(page).encode())
 
 
 def _gallery(text: str) -> int | str:
     return int(text) if text.isdigit() else text
-
-
-def _table(evaluation: Evaluation, content: dict[str, Any]) -> str:
-    rows = []
-    for key, interval in content["intervals"].items():
-        metrics, counts = content[key], content["counts"][key]
-        span = (
-            ""
-            if interval is None
-            else f"{interval['mAP_lower']:.1f} to {interval['mAP_upper']:.1f}"
-        )
-        top = [metrics[name] for name in ("top1", "top5", "top10")]
-        rows.append([key, metrics["mAP"], span, *top, counts["queries"]])
-    headers = ["", "mAP", "95 % interval", "top-1", "top-5", "top-10", "queries"]
-    lines = [tabulate(rows, headers=headers, floatfmt=".2f", disable_numparse=[0, 2]), ""]
-    detection = content["detection"]
-    lines.append(f"Detection: recall {detection['recall']:.2f} %, AP {detection['AP']:.2f} %")
-    lines.append("Settings: " + ", ".join(_text(k, v) for k, v in evaluation.settings.items()))
-    for key, counts in content["counts"].items():
-        for what, why in (
-            ("left_out", "left out: the person is nowhere in their gallery"),
-            ("not_embedded", "found nothing: no detection in their image to take for them"),
-        ):
-            if counts[what]:
-                lines.append(f"{key}: {counts[what]} queries {why}")
-    return "\n".join(lines) + "\n"
-
-
-def _text(name: str, value: Any) -> str:
-    shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-    return f"{name} {shown}"

@@ -8,11 +8,11 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.errors import KdpsError
 
 Loader = Callable[[], list[dict[str, Any]]]
-ProtocolLoader = Callable[[int | None], SearchProtocol]
+ProtocolLoader = Callable[[GalleryName], SearchProtocol]
 
 _TYPE = "person_search"
 
@@ -22,7 +22,7 @@ def register_person_search(
     loader: Loader,
     protocol: ProtocolLoader | None = None,
     *,
-    gallery_sizes: Sequence[int] = (),
+    gallery_sizes: Sequence[int | str] = (),
     queue_size: int | None = None,
     **metadata: Any,
 ) -> None:
@@ -34,7 +34,7 @@ def register_person_search(
             before.
         protocol: for a test set, ``protocol(gallery_size)`` returns its queries and galleries;
             ``gallery_size`` is None for the set's default.
-        gallery_sizes: sizes that ``protocol`` knows; empty if the set has one gallery only.
+        gallery_sizes: sizes and names that ``protocol`` knows; empty if the set has one gallery.
         queue_size: recommended length of the circular queue when training on this set; None
             derives it from the number of unlabelled boxes.
         metadata: more entries for ``MetadataCatalog``.
@@ -60,7 +60,7 @@ def is_training_set(name: str) -> bool:
     return _metadata(name, "protocol_loader") is None
 
 
-def get_protocol(name: str, gallery_size: int | None = None) -> SearchProtocol:
+def get_protocol(name: str, gallery_size: GalleryName = None) -> SearchProtocol:
     """The search protocol of a registered test set.
 
     Raises:

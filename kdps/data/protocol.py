@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# One of a set's galleries: a size, a name, or None for the default one.
+GalleryName = int | str | None
+
 
 @dataclass(frozen=True)
 class Query:

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from kdps.data.catalog import get_protocol, is_training_set, person_search_sets
 from kdps.data.datasets.layouts import Layout
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.errors import KdpsError
 
 
@@ -24,7 +24,7 @@ class SplitSource:
     Attributes:
         name: for messages: the registered name, or "train" or "test".
         load: the records, without a look at the images where the layout allows.
-        protocol: for a test split, the protocol of a gallery size (None: the default).
+        protocol: for a test split, the protocol of a gallery (None: the default).
         gallery_sizes: sizes that the split has; empty if it has one gallery only.
         layout: None for a set that is registered by its loader only.
         root: folder of the set (the file for "coco"), where the layout is known.
@@ -34,7 +34,7 @@ class SplitSource:
 
     name: str
     load: Callable[[], list[dict[str, Any]]]
-    protocol: Callable[[int | None], SearchProtocol] | None = None
+    protocol: Callable[[GalleryName], SearchProtocol] | None = None
     gallery_sizes: Callable[[], list[int]] = field(default=list)
     layout: Layout | None = None
     root: Path | None = None

@@ -18,25 +18,45 @@ from kdps.structures.ragged import argmax_per_group, expand, offsets_of
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """Detection quality at one IoU.
+    """Detection quality at one IoU. S = detections that were scored.
 
     Attributes:
         recall: share of the annotated persons that a detection matched, in [0, 1].
         ap: average precision times recall, in [0, 1].
-        num_detections: detections that were scored.
-        num_matched: detections that matched a person.
         num_truths: annotated persons.
+        scores: (S,) float32, image after image.
+        matched: (S,) bool, whether the detection matched a person.
     """
 
     recall: float
     ap: float
-    num_detections: int
-    num_matched: int
     num_truths: int
+    scores: np.ndarray
+    matched: np.ndarray
+
+    @property
+    def num_detections(self) -> int:
+        """Detections that were scored."""
+        return len(self.scores)
+
+    @property
+    def num_matched(self) -> int:
+        """Detections that matched a person."""
+        return int(self.matched.sum())
 
     def metrics(self) -> dict[str, float]:
         """``recall`` and ``AP`` in percent."""
         return {"recall": 100 * self.recall, "AP": 100 * self.ap}
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Recall and precision, both (C,) float64 in [0, 1], at every cut of the score.
+
+        From the highest score down; equal scores are one point. The area under its steps is ``ap``.
+        """
+        cuts, place = np.unique(-self.scores, return_inverse=True)
+        retrieved = np.cumsum(np.bincount(place, minlength=len(cuts)))
+        correct = np.cumsum(np.bincount(place[self.matched], minlength=len(cuts)))
+        return correct / self.num_truths, correct / retrieved
 
 
 def score_detections(
@@ -84,15 +104,16 @@ def score_detections(
     best_for_det[argmax_per_group(pair_det, iou)] = True
     best_for_box = np.zeros(len(iou), dtype=bool)
     best_for_box[argmax_per_group(pair_box, iou)] = True
-    matched = pair_det[best_for_det & best_for_box & (iou >= iou_thresh)]
+    matched = np.zeros(len(det), dtype=bool)
+    matched[pair_det[best_for_det & best_for_box & (iou >= iou_thresh)]] = True
 
     scores = det[:, 4]
     return DetectionResult(
-        recall=len(matched) / len(boxes),
+        recall=int(matched.sum()) / len(boxes),
         ap=average_precision(scores, scores[matched], len(boxes)),
-        num_detections=len(det),
-        num_matched=len(matched),
         num_truths=len(boxes),
+        scores=scores,
+        matched=matched,
     )
 
 

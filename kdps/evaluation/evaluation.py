@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.errors import KdpsError
 from kdps.evaluation.annotated import annotated_as_detections
 from kdps.evaluation.bootstrap import map_interval
@@ -22,9 +22,6 @@ from kdps.utils.environment import versions
 SEARCH_METRICS = ("mAP", "top1", "top5", "top10")
 DETECTION_METRICS = ("recall", "AP")
 GT_BOXES = "_gt_boxes"
-
-# One of a set's galleries: a size, a name, or None for the default one.
-GalleryName = int | str | None
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
 from kdps.data.catalog import get_protocol
+from kdps.data.protocol import GalleryName
 from kdps.evaluation.assemble import ImagePrediction, assemble_detections
 from kdps.evaluation.detections_file import check_detections, save_detections
-from kdps.evaluation.evaluation import Evaluation, GalleryName, evaluate_detections
+from kdps.evaluation.evaluation import Evaluation, evaluate_detections
 from kdps.evaluation.query_by_iou import embed_queries_by_iou
 from kdps.evaluation.results_file import write_json
 from kdps.evaluation.settings import SearchSettings

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from kdps.data.catalog import get_protocol
-from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.baselines import compare_with_baselines
 from kdps.evaluation.bootstrap import BootstrapInterval, map_difference
 from kdps.evaluation.detection import DetectionResult, score_detections
+from kdps.report.facts import images_per_query, set_facts
 from kdps.report.history import TrainingHistory
 from kdps.report.rows import Row, format_difference, make_rows
 from kdps.report.showcase import ShownQuery, choose_queries, image_files, show_query
@@ -151,7 +150,10 @@ def gather_content(
     return ReportContent(
         dataset=protocol.name,
         note=MetadataCatalog.get(dataset_name).get("note", ""),
-        facts=_facts(protocol, records),
+        facts={
+            **set_facts(protocol, records),
+            "gallery images per query (median)": images_per_query(protocol),
+        },
         rows=tuple(make_rows(results, settings.seed)),
         difference=map_difference(model, results["histogram"], seed=settings.seed),
         detection=score_detections(
@@ -169,19 +171,3 @@ def gather_content(
         config=config,
         training_config=training_config,
     )
-
-
-def _facts(protocol: SearchProtocol, records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    sizes = [
-        len(protocol.images) - len(gallery.excluded)
-        if gallery.images is None
-        else len(gallery.images)
-        for gallery in protocol.galleries
-    ]
-    return {
-        "test images": len(protocol.images),
-        "annotated persons": sum(len(record["annotations"]) for record in records),
-        "queries": len(protocol.queries),
-        "identities searched for": len({query.person_id for query in protocol.queries}),
-        "gallery images per query (median)": int(np.median(sizes)),
-    }

@@ -45,6 +45,25 @@ def test_by_hand() -> None:
     result = score_detections(*make_set(images))
     assert (result.num_detections, result.num_matched, result.num_truths) == (3, 2, 3)
     assert result.metrics() == pytest.approx({"recall": 200 / 3, "AP": 100 * (1 + 2 / 3) / 3})
+    np.testing.assert_allclose(result.scores, [0.9, 0.8, 0.7], rtol=1e-6)
+    assert result.matched.tolist() == [True, False, True]
+    recall, precision = result.curve()
+    np.testing.assert_allclose(recall, [1 / 3, 1 / 3, 2 / 3])
+    np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3])
+
+
+def test_equal_scores_are_one_point_of_the_curve() -> None:
+    images: list[Image] = [([(A, 0.5), (C, 0.5)], [(A, 1)]), ([(B, 0.25)], [(B, -1)])]
+    recall, precision = score_detections(*make_set(images)).curve()
+    np.testing.assert_allclose(recall, [1 / 2, 1])
+    np.testing.assert_allclose(precision, [1 / 2, 2 / 3])
+
+
+def test_nothing_detected() -> None:
+    result = score_detections(*make_set([([], [(A, 1)])]))
+    assert (result.num_detections, result.num_matched, result.num_truths) == (0, 0, 1)
+    assert (result.recall, result.ap) == (0, 0)
+    assert [len(values) for values in result.curve()] == [0, 0]
 
 
 def test_a_second_detection_on_a_person_is_wrong() -> None:
@@ -127,3 +146,6 @@ def test_equals_a_slow_reference(world: list[Image], labelled_only: bool) -> Non
     expected = average_precision_score(labels, scores) * recall if any(labels) else 0
     assert result.ap == pytest.approx(expected, abs=1e-12)
     assert result.num_detections == len(labels)
+    curve_recall, curve_precision = result.curve()
+    steps = np.diff(curve_recall, prepend=0)
+    assert (steps * curve_precision).sum() == pytest.approx(expected, abs=1e-12)

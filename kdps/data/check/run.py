@@ -63,7 +63,8 @@ def _check_search(
     check_queries(reference, records, report)
     check_galleries(reference, records, report)
     if gallery_sizes is None:
-        gallery_sizes = [size for size in source.gallery_sizes() if size < 1000]
+        sizes = [size for size in source.gallery_sizes() if isinstance(size, int)]
+        gallery_sizes = [size for size in sizes if size < 1000]
     for size in gallery_sizes:
         other = source.protocol(size)
         if other.name != reference.name:

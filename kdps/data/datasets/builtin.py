@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kdps.data.catalog import register_person_search
-from kdps.data.datasets.cuhk_sysu import GALLERY_SIZES
+from kdps.data.datasets.cuhk_sysu import GALLERIES
 from kdps.data.datasets.files import reading
 from kdps.data.datasets.layouts import CUHK_SYSU, PRW, Layout, mot_layout
 from kdps.data.datasets.mot import MOTOptions
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.errors import KdpsError
 
 ENVIRONMENT_VARIABLE = "DETECTRON2_DATASETS"
@@ -46,7 +46,7 @@ def register_layout(
     prefix: str,
     layout: Layout,
     *folders: str,
-    gallery_sizes: Sequence[int] = (),
+    gallery_sizes: Sequence[int | str] = (),
     queue_size: int | None = None,
     note: str = "",
 ) -> None:
@@ -68,17 +68,17 @@ def register_layout(
             name, lambda: layout.load(root(), split, True), layout=layout, find_root=root, **more
         )
 
-    def protocol(gallery_size: int | None) -> SearchProtocol:
-        return layout.protocol(find_root(test, *folders), gallery_size, test)
+    def protocol(gallery: GalleryName) -> SearchProtocol:
+        return layout.protocol(find_root(test, *folders), gallery, test)
 
     register(train, "train", queue_size=queue_size)
     register(test, "test", protocol=protocol, gallery_sizes=gallery_sizes, note=note)
 
 
 # The queue lengths are those of OIM's authors and of SeqNet.
-register_layout("cuhk_sysu", CUHK_SYSU, "CUHK-SYSU", gallery_sizes=GALLERY_SIZES, queue_size=5000)
+register_layout("cuhk_sysu", CUHK_SYSU, "CUHK-SYSU", gallery_sizes=GALLERIES, queue_size=5000)
 register_layout("prw", PRW, "PRW-v16.04.20", "PRW", queue_size=500)
-register_layout("synth_cuhk", CUHK_SYSU, "synth/cuhk-sysu", gallery_sizes=GALLERY_SIZES)
+register_layout("synth_cuhk", CUHK_SYSU, "synth/cuhk-sysu", gallery_sizes=GALLERIES)
 register_layout("synth_prw", PRW, "synth/prw")
 # One real sequence, small and closed-set: most people of the later part are in the first part too.
 # The tracks are joined into persons by hand, since who leaves and comes back gets a new track.

@@ -17,7 +17,7 @@ from kdps.data.datasets.files import list_folder, reading
 from kdps.data.datasets.mot import MOTOptions, load_mot, load_mot_protocol
 from kdps.data.datasets.person_json import load_person_json, load_person_json_protocol
 from kdps.data.datasets.prw import load_prw, load_prw_protocol
-from kdps.data.protocol import SearchProtocol
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.errors import KdpsError
 
 
@@ -29,14 +29,14 @@ class Layout:
         name: as on the command line.
         signs: patterns of which at least one matches in the root of a set in this layout.
         load: ``(root, split, image_sizes)`` to records.
-        protocol: ``(root, gallery_size, name)`` to the test protocol.
+        protocol: ``(root, gallery, name)`` to the test protocol.
         gallery_sizes: sizes that ``protocol`` knows for a root; none if there is one gallery only.
     """
 
     name: str
     signs: tuple[str, ...]
     load: Callable[[Path, str, bool], list[dict[str, Any]]]
-    protocol: Callable[[Path, int | None, str], SearchProtocol]
+    protocol: Callable[[Path, GalleryName, str], SearchProtocol]
     gallery_sizes: Callable[[Path], list[int]] = lambda root: []
 
 
@@ -46,8 +46,8 @@ def mot_layout(options: MOTOptions | None = None) -> Layout:
     def load(root: Path, split: str, image_sizes: bool) -> list[dict[str, Any]]:
         return load_mot(root, split, options, image_sizes=image_sizes)
 
-    def protocol(root: Path, gallery_size: int | None, name: str) -> SearchProtocol:
-        _require_default(gallery_size, name)
+    def protocol(root: Path, gallery: GalleryName, name: str) -> SearchProtocol:
+        _require_default(gallery, name)
         return load_mot_protocol(root, options, name=name)
 
     return Layout("mot", ("seqinfo.ini", "*/seqinfo.ini"), load, protocol)
@@ -59,8 +59,8 @@ def coco_layout(image_root: str | Path | None = None) -> Layout:
     def load(root: Path, split: str, image_sizes: bool) -> list[dict[str, Any]]:
         return load_person_json(root, image_root or root.parent, split, image_sizes=image_sizes)
 
-    def protocol(root: Path, gallery_size: int | None, name: str) -> SearchProtocol:
-        _require_default(gallery_size, name)
+    def protocol(root: Path, gallery: GalleryName, name: str) -> SearchProtocol:
+        _require_default(gallery, name)
         return load_person_json_protocol(root, name=name)
 
     return Layout("coco", (), load, protocol)
@@ -70,22 +70,23 @@ def _load_cuhk_sysu(root: Path, split: str, image_sizes: bool) -> list[dict[str,
     return load_cuhk_sysu(root, split, image_sizes=image_sizes)
 
 
-def _cuhk_sysu_protocol(root: Path, gallery_size: int | None, name: str) -> SearchProtocol:
-    return load_cuhk_sysu_protocol(root, gallery_size, name=name)
+def _cuhk_sysu_protocol(root: Path, gallery: GalleryName, name: str) -> SearchProtocol:
+    return load_cuhk_sysu_protocol(root, gallery, name=name)
 
 
 def _load_prw(root: Path, split: str, image_sizes: bool) -> list[dict[str, Any]]:
     return load_prw(root, split, image_sizes=image_sizes)
 
 
-def _prw_protocol(root: Path, gallery_size: int | None, name: str) -> SearchProtocol:
-    _require_default(gallery_size, name)
+def _prw_protocol(root: Path, gallery: GalleryName, name: str) -> SearchProtocol:
+    _require_default(gallery, name)
     return load_prw_protocol(root, name=name)
 
 
-def _require_default(gallery_size: int | None, name: str) -> None:
-    if gallery_size is not None:
-        raise KdpsError(f"{name} has no gallery of {gallery_size} images, only its default one")
+def _require_default(gallery: GalleryName, name: str) -> None:
+    if gallery is not None:
+        what = f"gallery of {gallery} images" if isinstance(gallery, int) else f"{gallery!r}"
+        raise KdpsError(f"{name} has no {what}, only its default gallery")
 
 
 CUHK_SYSU = Layout(
