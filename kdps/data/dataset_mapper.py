@@ -13,11 +13,16 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV
 from kdps.data.transforms import ResizeShortestEdgeFloor
 from kdps.errors import KdpsError, one_line
 
-# Values of INPUT.RESIZE.
-RESIZES = ("shortest_edge", "shortest_edge_floor")
+# Values of INPUT.RESIZE; None is Detectron2's own.
+RESIZES = {
+    "shortest_edge": None,
+    "shortest_edge_floor": ResizeShortestEdgeFloor,
+    "shortest_edge_opencv": ResizeShortestEdgeOpenCV,
+}
 
 
 class PersonSearchDatasetMapper:
@@ -112,17 +117,16 @@ class PersonSearchDatasetMapper:
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
     """Detectron2's augmentations of ``cfg.INPUT``, with the resize of ``cfg.INPUT.RESIZE``."""
-    augmentations = utils.build_augmentation(cfg, is_train)
-    if cfg.INPUT.RESIZE == "shortest_edge_floor":
-        if is_train:
-            sizes, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-            resize = ResizeShortestEdgeFloor(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)
-        else:
-            resize = ResizeShortestEdgeFloor(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-        augmentations[0] = resize
-    elif cfg.INPUT.RESIZE != "shortest_edge":
+    if cfg.INPUT.RESIZE not in RESIZES:
         known = " or ".join(map(repr, RESIZES))
         raise KdpsError(f"INPUT.RESIZE is {cfg.INPUT.RESIZE!r}; it should be {known}")
+    augmentations = utils.build_augmentation(cfg, is_train)
+    resize = RESIZES[cfg.INPUT.RESIZE]
+    if resize is not None and is_train:
+        sizes, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+        augmentations[0] = resize(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)
+    elif resize is not None:
+        augmentations[0] = resize(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     if cfg.INPUT.CROP.ENABLED and is_train:
         augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     return augmentations

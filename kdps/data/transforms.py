@@ -82,8 +82,10 @@ class ResizeShortestEdgeFloor(Augmentation):
             length = np.random.choice(self.short_edge_length)
         if length == 0:
             return T.NoOpTransform()
-        h, w = image.shape[:2]
-        return FloatResizeTransform(h, w, *floored_size(h, w, int(length), self.max_size))
+        return self._resize(*image.shape[:2], int(length))
+
+    def _resize(self, h: int, w: int, length: int) -> Transform:
+        return FloatResizeTransform(h, w, *floored_size(h, w, length, self.max_size))
 
 
 def floored_size(h: int, w: int, length: int, max_size: int) -> tuple[int, int]:

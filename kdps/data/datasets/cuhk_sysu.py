@@ -9,8 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kdps.data.datasets.cuhk_sysu_protocol import (
+    Box,
+    Place,
+    as_box,
+    as_struct,
+    as_structs,
+    query_identities,
+    read_protocol,
+    xywh_to_xyxy,
+)
 from kdps.data.datasets.files import (
     list_folder,
     require_entries,
@@ -18,10 +26,10 @@ from kdps.data.datasets.files import (
     require_unique,
 )
 from kdps.data.datasets.images import fill_image_sizes
-from kdps.data.datasets.matlab import as_numbers, as_text, load_variable, unwrap
-from kdps.data.galleries import NO_IMAGES
-from kdps.data.protocol import Gallery, Query, SearchProtocol
+from kdps.data.datasets.matlab import as_text, load_variable
+from kdps.data.protocol import GalleryName, SearchProtocol
 from kdps.data.records import UNLABELLED, attach_queries, make_annotation
+from kdps.data.variants import full_set
 from kdps.errors import KdpsError
 
 logger = logging.getLogger(__name__)
@@ -30,9 +38,13 @@ GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
 TRAIN_TEST = Path("annotation/test/train_test")
 IMAGES_MAT = Path("annotation/Images.mat")
 POOL_MAT = Path("annotation/pool.mat")
+# Lists of some of the queries: the file and what its list is called. Read as TestG<size>.mat are.
+SUBSETS = {
+    "occlusion": (Path("annotation/test/subset/Occlusion.mat"), "Occlusion1"),
+    "low-resolution": (Path("annotation/test/subset/Resolution.mat"), "Test_Size"),
+}
+GALLERIES: tuple[int | str, ...] = (*GALLERY_SIZES, "all", *SUBSETS)
 
-Box = tuple[int, ...]  # x, y, width, height
-Place = tuple[str, Box]  # name of an image and a box in it
 # Name of an image -> its boxes in file order and their identities.
 _Boxes = dict[str, tuple[list[Box], list[int]]]
 
@@ -71,7 +83,7 @@ def load_cuhk_sysu(
         names = pool
         # The lists of all sizes hold the same queries and truths; the shortest loads fastest.
         size = available_gallery_sizes(root)[0]
-        protocol = _read_protocol(root, size, pool, f"g{size}")
+        protocol = read_protocol(protocol_file(root, size), pool, f"g{size}")
         for pid, places in query_identities(protocol):
             _assign(boxes, places, pid, protocol_file(root, size))
     records = [_make_record(root, name, boxes, pool_mat=root / POOL_MAT) for name in names]
@@ -83,27 +95,39 @@ def load_cuhk_sysu(
 
 
 def load_cuhk_sysu_protocol(
-    root: str | Path, gallery_size: int | None = 100, *, name: str = "cuhk_sysu_test"
+    root: str | Path, gallery: GalleryName = 100, *, name: str = "cuhk_sysu_test"
 ) -> SearchProtocol:
-    """Queries and galleries of ``TestG<gallery_size>.mat``; no image is needed.
+    """Queries and galleries; no image is needed.
 
     Galleries keep images that are listed twice and lists that hold the query's own image, as the
     published files have them.
 
     Args:
         root: folder that holds ``annotation``.
-        gallery_size: None stands for 100, the usual size, or for the largest list below it where a
-            small set has no list of 100.
+        gallery: a size names ``TestG<size>.mat``. "all" is the full set (``variants.full_set`` of
+            the shortest list), "occlusion" and "low-resolution" are lists of fewer queries. None
+            stands for 100, the usual size, or for the largest list below it where a small set has
+            no list of 100.
         name: what the protocol's name begins with.
 
     Raises:
-        KdpsError: the file is missing or damaged, or names an image outside the pool.
+        KdpsError: there is no such gallery, the file is missing or damaged, or names an image
+            outside the pool.
     """
     root = _require_root(root)
-    if gallery_size is None:
-        sizes = available_gallery_sizes(root)
-        gallery_size = max([size for size in sizes if size <= 100], default=sizes[0])
-    return _read_protocol(root, gallery_size, _read_pool(root), f"{name}_g{gallery_size}")
+    pool = _read_pool(root)
+    if gallery in SUBSETS:
+        path, variable = SUBSETS[gallery]
+        return read_protocol(root / path, pool, f"{name}_{gallery}", variable)
+    if isinstance(gallery, str) and gallery != "all":
+        known = ", ".join(["a size", "all", *SUBSETS])
+        raise KdpsError(f"{name} has no gallery {gallery!r}; it has {known}")
+    sizes = available_gallery_sizes(root)
+    if gallery == "all":
+        shortest = read_protocol(protocol_file(root, sizes[0]), pool, name)
+        return full_set(shortest, f"{name}_all")
+    size = gallery or max([size for size in sizes if size <= 100], default=sizes[0])
+    return read_protocol(protocol_file(root, size), pool, f"{name}_g{size}")
 
 
 def available_gallery_sizes(root: str | Path) -> list[int]:
@@ -124,15 +148,15 @@ def protocol_file(root: str | Path, gallery_size: int) -> Path:
 def read_image_boxes(root: str | Path) -> dict[str, list[Box]]:
     """Name of each image -> its boxes, in file order; boxes without area are left out."""
     path = Path(root) / IMAGES_MAT
-    images = _struct(load_variable(path, "Img"), ("imname", "box"), str(path), size=None)
+    images = as_structs(load_variable(path, "Img"), ("imname", "box"), str(path))
     boxes = {}
     dropped = 0
     names = [as_text(row["imname"]) for row in images]
     require_unique(names, path)
     for name, row in zip(names, images, strict=True):
         where = f"{path}, image {name}"
-        rows = _struct(row["box"], ("idlocate",), where, size=None)
-        found = [_box(r["idlocate"], where) for r in rows]
+        rows = as_structs(row["box"], ("idlocate",), where)
+        found = [as_box(r["idlocate"], where) for r in rows]
         boxes[name] = [b for b in found if b[2] > 0 and b[3] > 0]
         dropped += len(found) - len(boxes[name])
     if dropped:
@@ -148,48 +172,16 @@ def read_train_identities(root: str | Path) -> Iterator[tuple[str, list[Place]]]
         raise KdpsError(f"{path} lists no identities")
     for row, cell in enumerate(cells):
         where = f"{path}, Train({row + 1})"
-        identity = _struct(cell, ("idname", "scene"), where)
-        scenes = _struct(identity["scene"], ("imname", "idlocate"), where, size=None)
+        identity = as_struct(cell, ("idname", "scene"), where)
+        scenes = as_structs(identity["scene"], ("imname", "idlocate"), where)
         yield (
             as_text(identity["idname"]),
-            [(as_text(s["imname"]), _box(s["idlocate"], where)) for s in scenes],
+            [(as_text(s["imname"]), as_box(s["idlocate"], where)) for s in scenes],
         )
-
-
-def query_identities(protocol: SearchProtocol) -> Iterator[tuple[int, list[Place]]]:
-    """Identity of each query and where it is, the query's own place first."""
-    for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
-        truths = zip(gallery.truth_images, gallery.truth_boxes, strict=True)
-        places = [(query.image, _xyxy_to_xywh(query.bbox))]
-        places += [(protocol.images[i], _xyxy_to_xywh(tuple(box))) for i, box in truths]
-        yield query.person_id, places
 
 
 def _require_root(root: str | Path) -> Path:
     return require_entries(root, ("annotation", str(TRAIN_TEST)), "CUHK-SYSU")
-
-
-def _struct(value: Any, fields: tuple[str, ...], where: str, size: int | None = 1) -> Any:
-    """The MATLAB struct (``size`` 1) or the flat struct array in ``value``."""
-    value = np.asarray(unwrap(value))
-    missing = [name for name in fields if name not in (value.dtype.names or ())]
-    if missing and value.size:
-        raise KdpsError(f"{where} has no field {missing[0]!r}")
-    flat = value.reshape(-1)
-    if size is None:
-        return flat
-    if len(flat) != size:
-        raise KdpsError(f"{where} should be one struct, not {len(flat)}")
-    return flat[0]
-
-
-def _box(value: Any, where: str) -> Box:
-    raw = as_numbers(value, f"{where}: idlocate").reshape(-1)
-    if len(raw) != 4:
-        raise KdpsError(f"{where}: idlocate should hold 4 numbers, it holds {len(raw)}")
-    if not np.isfinite(raw).all():
-        raise KdpsError(f"{where}: idlocate holds a value that is no number: {raw.tolist()}")
-    return tuple(raw.astype(np.int64).tolist())
 
 
 def _read_pool(root: Path) -> list[str]:
@@ -218,65 +210,6 @@ def _make_record(root: Path, name: str, boxes: _Boxes, pool_mat: Path) -> dict[s
         "image_id": name,
         "cam_id": 0,
         "annotations": [
-            make_annotation(_xywh_to_xyxy(box), pid) for box, pid in zip(*boxes[name], strict=True)
+            make_annotation(xywh_to_xyxy(box), pid) for box, pid in zip(*boxes[name], strict=True)
         ],
     }
-
-
-def _read_protocol(root: Path, gallery_size: int, pool: list[str], name: str) -> SearchProtocol:
-    path = protocol_file(root, gallery_size)
-    rows = _struct(
-        load_variable(path, path.stem), ("Query", "Gallery"), f"{path}, {path.stem}", size=None
-    )
-    if not len(rows):
-        raise KdpsError(f"{path} lists no queries")
-    index_of = {name: index for index, name in enumerate(pool)}
-    queries, galleries = [], []
-    for number, row in enumerate(rows):
-        where = f"{path}, query {number}"
-        query = _struct(row["Query"], ("imname", "idlocate", "idname"), where)
-        identity = re.fullmatch(r"p(\d+)", as_text(query["idname"]))
-        if identity is None:
-            raise KdpsError(f"{where}: idname {as_text(query['idname'])!r} is not 'p' and a number")
-        image = as_text(query["imname"])
-        box = _xywh_to_xyxy(_box(query["idlocate"], where))
-        queries.append(Query(image, box, int(identity[1])))
-        entries = _struct(row["Gallery"], ("imname", "idlocate"), where, size=None)
-        galleries.append(_make_gallery(entries, index_of, where))
-        if image not in index_of:
-            raise KdpsError(f"{where}: query image {image!r} is not in pool.mat")
-    return SearchProtocol(
-        name=name,
-        images=tuple(pool),
-        cam_ids=np.zeros(len(pool), dtype=np.int64),
-        queries=tuple(queries),
-        galleries=tuple(galleries),
-    )
-
-
-def _make_gallery(entries: np.ndarray, index_of: dict[str, int], where: str) -> Gallery:
-    images, truth_images, truth_boxes = [], [], []
-    for entry in entries:
-        name = as_text(entry["imname"])
-        if name not in index_of:
-            raise KdpsError(f"{where}: gallery image {name!r} is not in pool.mat")
-        images.append(index_of[name])
-        if entry["idlocate"].size:
-            truth_images.append(index_of[name])
-            truth_boxes.append(_xywh_to_xyxy(_box(entry["idlocate"], where)))
-    return Gallery(
-        images=np.array(images, dtype=np.int64),
-        excluded=NO_IMAGES,
-        truth_images=np.array(truth_images, dtype=np.int64),
-        truth_boxes=np.array(truth_boxes, dtype=np.float64).reshape(-1, 4),
-    )
-
-
-def _xywh_to_xyxy(box: Box) -> tuple[float, float, float, float]:
-    x, y, w, h = map(float, box)
-    return x, y, x + w, y + h
-
-
-def _xyxy_to_xywh(box: tuple[float, ...]) -> Box:
-    x1, y1, x2, y2 = box
-    return int(x1), int(y1), int(x2 - x1), int(y2 - y1)

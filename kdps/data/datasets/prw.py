@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from kdps.data.datasets.files import read_text, require_entries, require_split, require_unique
+from kdps.data.datasets.files import (
+    read_text,
+    reading,
+    require_entries,
+    require_split,
+    require_unique,
+)
 from kdps.data.datasets.images import fill_image_sizes
+from kdps.data.datasets.mat_elements import MatFileError, UnreadMatrixError, load_variables
 from kdps.data.datasets.matlab import as_numbers, as_text, load_variable
 from kdps.data.galleries import open_gallery_protocol
 from kdps.data.protocol import Query, SearchProtocol
@@ -128,8 +135,22 @@ def _read_frames(root: Path, split: str) -> list[dict[str, Any]]:
     ]
 
 
+def _load_rows(path: Path) -> np.ndarray:
+    with reading(path):
+        content = path.read_bytes()
+    try:
+        variables = load_variables(content)
+    except UnreadMatrixError:
+        variables = {}
+    except MatFileError as error:
+        raise KdpsError(f"{path} is truncated or no MATLAB file ({error})") from error
+    found = [variables[name] for name in BOX_VARIABLES if name in variables]
+    # SciPy reads what is unusual; the other reader is the faster one for thousands of small files.
+    return found[0] if found else load_variable(path, *BOX_VARIABLES)
+
+
 def _read_rows(path: Path) -> np.ndarray:
-    rows = load_variable(path, *BOX_VARIABLES)
+    rows = _load_rows(path)
     if rows.size == 0:
         return np.zeros((0, 5))
     rows = as_numbers(rows, f"{path}: the array of boxes")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 
 from kdps.data.datasets.cuhk_sysu import (
     available_gallery_sizes,
@@ -110,3 +110,47 @@ def test_a_pool_of_all_images_leaves_none_to_train_on(tmp_path):
 def test_unknown_split(tmp_path):
     with pytest.raises(KdpsError, match="unknown split 'val'; known are train, test"):
         load_cuhk_sysu(tmp_path, "val")
+
+
+def test_the_full_set_is_every_test_image_but_the_own(tmp_path):
+    root = TinyCuhkSysu().write(tmp_path / "set")
+    protocol = load_cuhk_sysu_protocol(root, "all")
+    listed = load_cuhk_sysu_protocol(root, available_gallery_sizes(root)[0])
+    assert protocol.name == "cuhk_sysu_test_all"
+    for query, gallery, other in zip(
+        protocol.queries, protocol.galleries, listed.galleries, strict=True
+    ):
+        assert gallery.images is None
+        assert [protocol.images[i] for i in gallery.excluded] == [query.image]
+        assert gallery.truth_images.tolist() == other.truth_images.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "variable"),
+    [
+        ("occlusion", "Occlusion.mat", "Occlusion1"),
+        ("low-resolution", "Resolution.mat", "Test_Size"),
+    ],
+)
+def test_subsets_are_lists_of_some_queries(tmp_path, name, file, variable):
+    root = TinyCuhkSysu().write(tmp_path / "set")
+    size = available_gallery_sizes(root)[0]
+    whole = load_cuhk_sysu_protocol(root, size)
+    content = loadmat(root / "annotation/test/train_test" / f"TestG{size}.mat")[f"TestG{size}"]
+    folder = root / "annotation" / "test" / "subset"
+    folder.mkdir()
+    savemat(folder / file, {variable: content[:, 1:]})
+    part = load_cuhk_sysu_protocol(root, name)
+    assert part.name == f"cuhk_sysu_test_{name}"
+    assert part.queries == whole.queries[1:]
+    assert part.galleries[0].images.tolist() == whole.galleries[1].images.tolist()
+
+
+def test_galleries_that_are_not_there(tmp_path):
+    root = TinyCuhkSysu().write(tmp_path / "set")
+    with pytest.raises(
+        KdpsError, match="has no gallery 'most'; it has a size, all, occlusion, low"
+    ):
+        load_cuhk_sysu_protocol(root, "most")
+    with pytest.raises(KdpsError, match="Occlusion.mat: No such file"):
+        load_cuhk_sysu_protocol(root, "occlusion")
