@@ -161,7 +161,13 @@ _NO_IMAGES = np.zeros(0, dtype=np.int64)
 def _ranked_images(gallery: Gallery, repeats: Repeats) -> np.ndarray:
     if gallery.images is None:
         return _NO_IMAGES
-    return gallery.images if repeats == "copies" else np.unique(gallery.images)
+    if repeats == "copies":
+        return gallery.images
+    # np.unique takes several times as long for a list of 100.
+    images = np.sort(gallery.images)
+    is_new = np.ones(len(images), dtype=bool)
+    is_new[1:] = images[1:] != images[:-1]
+    return images[is_new]
 
 
 def _entries_of_copies(

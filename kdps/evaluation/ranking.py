@@ -48,7 +48,7 @@ def rank_candidates(similarity: np.ndarray, positives: np.ndarray, top: int) -> 
     not_lower = ordered.size - np.searchsorted(ordered, values, side="left")
     higher = ordered.size - np.searchsorted(ordered, values, side="right")
     ranks = higher + 1
-    for i in np.flatnonzero(not_lower > ranks):
+    for i in (not_lower > ranks).nonzero()[0]:
         ranks[i] += np.count_nonzero(similarity[: positives[i]] == values[i])
     num_correct = values.size - np.searchsorted(np.sort(values), values, side="left")
     best = retrieved

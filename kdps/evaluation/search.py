@@ -145,11 +145,13 @@ def score_search(
     best, best_similarity = np.full(shape, -1), np.zeros(shape, np.float32)
     ap = np.full(len(protocol.queries), np.nan)
     ranks, positives_of = [], []
+    embedded = detections.query_emb.any(axis=1)
     rows_of = similarities(detections.query_emb, embeddings, entries, offsets, device)
     for query, similarity in enumerate(rows_of):
         _leave_out(similarity, protocol.galleries[query], offsets)
-        similarity[matches.ignored_by(query)] = -np.inf
-        if not detections.query_emb[query].any():
+        if len(matches.ignored):
+            similarity[matches.ignored_by(query)] = -np.inf
+        if not embedded[query]:
             similarity[:] = -np.inf
         if refine is not None:
             part = np.flatnonzero(similarity > -np.inf)

@@ -71,9 +71,14 @@ def _by_image(
     queries: np.ndarray, embeddings: np.ndarray, entries: GalleryEntries, offsets: np.ndarray
 ) -> np.ndarray:
     """Each image against the queries that list it: (sum of lengths,) float32, query after query."""
-    order = np.argsort(entries.images, kind="stable")
-    images, first = np.unique(entries.images[order], return_index=True)
+    found = np.flatnonzero(offsets[entries.images + 1] > offsets[entries.images])
+    if not len(found):
+        return np.empty(0, dtype=np.float32)
+    order = found[np.argsort(entries.images[found], kind="stable")]
+    listed = entries.images[order]
+    first = np.flatnonzero(np.append(True, listed[1:] != listed[:-1]))
     last = np.append(first[1:], len(order))
+    images = listed[first]
     counts = offsets[images + 1] - offsets[images]
     query = np.repeat(np.arange(len(queries)), np.diff(entries.offsets))[order]
     parts = [
