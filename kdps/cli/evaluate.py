@@ -15,6 +15,7 @@ from kdps.cli.data_source import add_source_arguments, sources_of
 from kdps.cli.evaluation_text import analyses_text, table_text
 from kdps.cli.parsers import add_command
 from kdps.cli.search_settings import add_search_arguments, settings_of
+from kdps.data.datasets.cuhk_sysu import usual_gallery_size
 from kdps.data.protocol import SearchProtocol
 from kdps.data.sources import SplitSource
 from kdps.errors import KdpsError
@@ -36,6 +37,10 @@ _EXAMPLE = """examples:
       --cross-camera --cbgm --weighted
 
 docs/evaluation.md describes the file, the protocols and what each setting does to the numbers."""
+
+
+# Lists of all queries are held in memory and written as text.
+_MAX_TOP_K = 1000
 
 
 def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
@@ -101,17 +106,20 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         KdpsError: a file, an option or the data set is at fault.
     """
-    if args.top_k < 0 or args.seed < 0:
-        raise KdpsError("--top-k and --seed: must be 0 or more")
+    if args.seed < 0 or not 0 <= args.top_k <= _MAX_TOP_K:
+        raise KdpsError(f"--top-k: must be 0 to {_MAX_TOP_K}, and --seed 0 or more")
     if not 0 <= args.detection_score_thresh <= 1:
         raise KdpsError("--detection-score-thresh: must be between 0 and 1")
     outputs = [path for path in (args.json, args.report and args.report / "index.html") if path]
+    inputs = {Path(path).resolve() for path in (args.detections, args.root) if path}
     for path in outputs:
+        if path.resolve() in inputs:
+            raise KdpsError(f"{path}: is an input; choose another file to write")
         check_writable(path)
     source, galleries = _source(args)
     detections = load_detections(args.detections)
     dataset = _dataset(source)
-    settings = settings_of(args, detections.meta, dataset)
+    settings = settings_of(args, detections.meta, source.layout.name if source.layout else dataset)
     protocols = {gallery: source.protocol(gallery) for gallery in galleries}
     # Detections are of all queries, also where a gallery is for a few of them.
     subset = any(isinstance(gallery, str) and gallery != FULL_SET for gallery in galleries)
@@ -159,6 +167,10 @@ def _source(args: argparse.Namespace) -> tuple[SplitSource, list[int | str | Non
     (source,) = sources_of(argparse.Namespace(**chosen))
     if source.protocol is None:
         raise KdpsError(f"{source.name} is a training set, it has no queries")
+    sizes = source.gallery_sizes()
+    if galleries == [None] and sizes:
+        # Named, so that the result says which one it is of.
+        galleries = [usual_gallery_size(sizes)]
     return source, galleries
 
 

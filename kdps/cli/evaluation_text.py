@@ -40,7 +40,7 @@ def table_text(evaluation: Evaluation, content: Mapping[str, Any]) -> str:
     for key, counts in content["counts"].items():
         for what, why in (
             ("left_out", "left out: the person is nowhere in their gallery"),
-            ("not_embedded", "found nothing: no detection in their image to take for them"),
+            ("not_embedded", "found nothing: they have no embedding"),
         ):
             if counts[what]:
                 lines.append(f"{key}: {counts[what]} queries {why}")

@@ -208,14 +208,11 @@ def compare_results(
         seed: of bootstrap and permutation test.
 
     Raises:
-        KdpsError: a query is at fault, or the files are of different data sets or queries, share
-            no search, or have fewer than two queries with a truth.
+        KdpsError: a query is at fault, or the files are of different queries, share no search, or
+            have fewer than two queries with a truth.
     """
-    if before.dataset != after.dataset:
-        raise KdpsError(
-            f"{after.path}: 'dataset' is {after.dataset!r}, that of {before.path} is "
-            f"{before.dataset!r}"
-        )
+    # The same queries may come from a set under another name.
+    settings = [{"dataset": file.dataset, **file.settings} for file in (before, after)]
     key = _choose_key(before, after, key)
     old, new = read_queries(before, key), read_queries(after, key)
     _check_same_queries(before, after, old, new)
@@ -241,9 +238,7 @@ def compare_results(
         worse=int((rise < 0).sum()),
         gained=tuple(_changed(old, new, i) for i in best_first[:top] if rise[i] > 0),
         lost=tuple(_changed(old, new, i) for i in order[:top] if rise[i] < 0),
-        settings=_differing(
-            before.settings, after.settings, before.settings.keys() | after.settings.keys()
-        ),
+        settings=_differing(*settings, settings[0].keys() | settings[1].keys()),
         versions=_differing(
             before.versions, after.versions, before.versions.keys() & after.versions.keys()
         ),

@@ -8,8 +8,6 @@ such a file with another code base can have it scored here.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,13 +15,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from kdps.checkpoint.files import atomic_write
-from kdps.errors import KdpsError
+from kdps.errors import KdpsError, one_line
 from kdps.structures.detections import Detections
 
 _REQUIRED = ("names", "det_count", "det", "emb", "query_emb")
 _OPTIONAL_GROUPS = (("gt_count", "gt_emb"), ("qdet_count", "qdet", "qdet_emb"))
 # Embeddings stored in half precision or on a coarse grid still count as unit rows.
 _NORM_TOLERANCE = 0.01
+# Products of float32 numbers may end above 1 by a rounding.
+_MAX_SCORE = 1 + 1e-5
 
 
 def save_detections(detections: Detections, path: str | Path) -> None:
@@ -147,7 +147,9 @@ def _check_boxes(name: str, boxes: np.ndarray, rows: int, fail: _Fail) -> None:
     _fail_at(~np.isfinite(boxes).all(axis=1), f"'{name}' is not finite", fail)
     flat = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     _fail_at(flat, f"'{name}' is not a box x1 y1 x2 y2 (x2 < x1 or y2 < y1)", fail)
-    _fail_at((boxes[:, 4] < 0) | (boxes[:, 4] > 1), f"'{name}' has a score outside 0 to 1", fail)
+    _fail_at(
+        (boxes[:, 4] < 0) | (boxes[:, 4] > _MAX_SCORE), f"'{name}' has a score outside 0 to 1", fail
+    )
 
 
 def _check_embeddings(
@@ -177,25 +179,41 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise KdpsError(f"{path}: one array, not a detections file (.npz)")
         with file:
-            return {name: file[name] for name in file.files}
+            return {name: _read_array(file, name, path) for name in file.files}
     except KdpsError:
         raise
     except OSError as error:
         raise KdpsError(f"{path}: cannot be read ({error.strerror or 'broken file'})") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except Exception as error:  # a damaged archive makes its readers fail with almost anything
         raise KdpsError(f"{path}: not a detections file (.npz of plain arrays)") from error
+
+
+def _read_array(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise KdpsError(
+            f"{path}: '{name}' holds Python objects; names are np.array(names, dtype=str), "
+            "meta is np.array(json.dumps(meta))"
+        ) from error
 
 
 def _read_meta(value: np.ndarray | None, path: str | Path) -> dict[str, Any]:
     if value is None:
         return {}
     try:
-        meta = json.loads(str(value))
-    except json.JSONDecodeError as error:
-        raise KdpsError(f"{path}: 'meta' is not JSON ({error.msg})") from error
+        meta = json.loads(str(value), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise KdpsError(f"{path}: 'meta' is not JSON ({one_line(error)})") from error
     if not isinstance(meta, dict):
         raise KdpsError(f"{path}: 'meta' must be a JSON object")
     return meta
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which no JSON has")
 
 
 def _shape(array: np.ndarray) -> str:

@@ -299,7 +299,7 @@ def _match(truths: _Truths, found: Detections) -> tuple[np.ndarray, np.ndarray]:
     """(T,) whether a detection is on each truth, and (M,) whether each is on a truth."""
     truth, det = _pairs(truths.image, found.offsets)
     iou = paired_iou(truths.boxes[truth], found.det[det, :4])
-    on = iou >= iou_threshold(truths.boxes)[truth]
+    on = (iou >= iou_threshold(truths.boxes)[truth]) & (iou > 0)
     matched, on_truth = np.zeros(len(truths.query), bool), np.zeros(len(found.det), bool)
     matched[truth[on]] = True
     on_truth[det[on]] = True

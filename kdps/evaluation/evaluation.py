@@ -15,7 +15,7 @@ from kdps.evaluation.detection import DetectionResult, score_detections
 from kdps.evaluation.pipeline import Search, run_search
 from kdps.evaluation.query_subset import select_queries
 from kdps.evaluation.results_file import describe_queries
-from kdps.evaluation.settings import SearchSettings
+from kdps.evaluation.settings import QUERY_MODES, SearchSettings
 from kdps.structures.detections import Detections
 from kdps.utils.environment import versions
 
@@ -142,11 +142,18 @@ def evaluate_detections(
         detection=score_detections(detections, records, score_thresh=detection_score_thresh),
         settings={
             **settings.as_dict(),
+            "query_mode": _query_mode(detections, settings),
             "galleries": [gallery for gallery in protocols if gallery is not None],
             "detection_score_thresh": detection_score_thresh,
         },
         meta=dict(detections.meta),
     )
+
+
+def _query_mode(detections: Detections, settings: SearchSettings) -> str:
+    """Where the query embeddings come from, which the detections' writer may have decided."""
+    written = detections.meta.get("query_mode")
+    return written if written in QUERY_MODES[1:] else settings.query_mode
 
 
 def _keys(gallery: GalleryName, count: int) -> list[str]:

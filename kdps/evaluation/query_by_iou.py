@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.metrics import paired_iou
+from kdps.evaluation.query_persons import with_query_embeddings
 from kdps.structures.detections import Detections, check_same_images_of
 from kdps.structures.ragged import argmax_per_group, expand
 
@@ -48,4 +47,4 @@ def embed_queries_by_iou(
     best = argmax_per_group(query, iou)
     query_emb = np.zeros((len(image), detections.emb.shape[1]), dtype=np.float32)
     query_emb[query[best]] = detections.emb[row[best]]
-    return replace(detections, query_emb=query_emb)
+    return with_query_embeddings(detections, query_emb)

@@ -8,14 +8,12 @@ ICCV 2007.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from kdps.errors import KdpsError
+from kdps.evaluation.query_persons import with_query_embeddings
 from kdps.evaluation.search import SearchResult
 from kdps.structures.detections import Detections
-from kdps.structures.ragged import offsets_of
 
 # A mean shorter than this is what rounding left of embeddings that cancel out.
 _MIN_LENGTH = 1e-6
@@ -66,12 +64,7 @@ def expand_queries(
         expanded[block] = _expand(
             detections.query_emb[block], detections.emb, result.top[block, :k], alpha
         )
-    if detections.qdet_count is None or detections.qdet_emb is None:
-        return replace(detections, query_emb=expanded)
-    has_persons = detections.qdet_count > 0
-    persons = detections.qdet_emb.copy()
-    persons[offsets_of(detections.qdet_count)[:-1][has_persons]] = expanded[has_persons]
-    return replace(detections, query_emb=expanded, qdet_emb=persons)
+    return with_query_embeddings(detections, expanded)
 
 
 def _expand(queries: np.ndarray, emb: np.ndarray, top: np.ndarray, alpha: float) -> np.ndarray:

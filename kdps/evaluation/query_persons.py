@@ -10,11 +10,27 @@ import numpy as np
 from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.metrics import paired_iou
 from kdps.structures.detections import Detections, check_same_protocol
-from kdps.structures.ragged import expand
+from kdps.structures.ragged import expand, offsets_of
 
 # A detection that overlaps the query's box more is of the same person. Ours: SeqNet lets its own
 # suppression decide, at the same IoU.
 SAME_PERSON_IOU = 0.5
+
+
+def with_query_embeddings(detections: Detections, query_emb: np.ndarray) -> Detections:
+    """Replace the embeddings of the queries, also among the persons of their images.
+
+    Args:
+        detections: whose ``qdet_emb``, if there, has each query first.
+        query_emb: (Q, D) float32.
+    """
+    if detections.qdet_count is None or detections.qdet_emb is None:
+        return replace(detections, query_emb=query_emb)
+    # A query that is not embedded finds nothing, and a person needs a row of unit length.
+    has_persons = (detections.qdet_count > 0) & query_emb.any(axis=1)
+    persons = detections.qdet_emb.copy()
+    persons[offsets_of(detections.qdet_count)[:-1][has_persons]] = query_emb[has_persons]
+    return replace(detections, query_emb=query_emb, qdet_emb=persons)
 
 
 def with_query_persons(detections: Detections, protocol: SearchProtocol) -> Detections:

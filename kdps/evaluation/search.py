@@ -10,6 +10,7 @@ import numpy as np
 
 from kdps.data.protocol import Gallery, SearchProtocol
 from kdps.errors import KdpsError
+from kdps.evaluation.detections_file import check_detections
 from kdps.evaluation.entries import Repeats, gallery_entries
 from kdps.evaluation.ranking import rank_candidates
 from kdps.evaluation.similarity import similarities
@@ -130,7 +131,10 @@ def score_search(
     Raises:
         KdpsError: detections and protocol do not belong together, or no query has a truth.
     """
+    check_detections(detections, protocol.name)
     check_same_protocol(detections, protocol)
+    if not protocol.queries:
+        raise KdpsError(f"{protocol.name}: it has no queries")
     kept = np.flatnonzero(detections.det[:, 4] >= score_thresh)
     offsets = offsets_of(np.bincount(detections.image_of_det[kept], minlength=len(protocol.images)))
     embeddings = detections.emb[kept]

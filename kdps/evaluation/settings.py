@@ -25,6 +25,8 @@ _CHOICES = {"protocol": PROTOCOLS, "cameras": CAMERAS, "query_mode": QUERY_MODES
 # CUHK-SYSU and PRW. All others take 0.5, as OIM, NAE, SeqNet and COAT do.
 _SCORE_CUTS = {"alignps": (0.2, 0.15), "pstr": (0.25, 0.3)}
 DEFAULT_SCORE_THRESH = 0.5
+# The hits of a block of queries are held in memory.
+_MAX_EXPANSION = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class SearchSettings:
                 raise KdpsError(f"{name}: must be {' or '.join(choices)}, not {value!r}")
         if not 0 <= self.score_thresh <= 1:
             raise KdpsError(f"score_thresh: must be between 0 and 1, not {self.score_thresh:g}")
+        if self.query_expansion > _MAX_EXPANSION:
+            raise KdpsError(f"query_expansion: must be at most {_MAX_EXPANSION}")
         for name, least in (("query_expansion", 0), ("cbgm_k1", 1), ("cbgm_k2", 1)):
             if getattr(self, name) < least:
                 raise KdpsError(f"{name}: must be {least} or more, not {getattr(self, name)}")
@@ -104,8 +108,8 @@ def settings_from_meta(meta: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     """Settings that a detections file asks for.
 
     Args:
-        meta: of the file; its ``score_thresh``, ``weighted`` and ``query_mode`` are taken. A file
-            without a score cut gets the one that its ``method`` is published with.
+        meta: of the file; its ``score_thresh`` and ``weighted`` are taken. A file without a score
+            cut gets the one that its ``method`` is published with.
         dataset: name of the data set or its layout, which the published cuts depend on.
 
     Raises:
@@ -120,7 +124,6 @@ def settings_from_meta(meta: Mapping[str, Any], dataset: str) -> dict[str, Any]:
                 raise KdpsError(f"meta: {name} has the value {value!r}")
             settings[name] = value
     settings.setdefault("score_thresh", published_score_cut(str(meta.get("method", "")), dataset))
-    # A model's own best_iou has already been applied to the embeddings in the file.
     return settings
 
 

@@ -81,9 +81,9 @@ def match_truths(
     counts = offsets[image + 1] - offsets[image]
     truth = np.repeat(compared, counts)
     detection = expand(offsets[image], counts)
-    on_person = (
-        paired_iou(truth_boxes[truth], boxes[detection]) >= iou_threshold(truth_boxes)[truth]
-    )
+    iou = paired_iou(truth_boxes[truth], boxes[detection])
+    # A truth without area has the threshold 0, which everything would reach.
+    on_person = (iou >= iou_threshold(truth_boxes)[truth]) & (iou > 0)
     column = expand(start, counts)[on_person]
     truth = truth[on_person]
     ignored = entries.is_ignored[truth]

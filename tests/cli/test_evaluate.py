@@ -110,7 +110,7 @@ def test_queries_that_cannot_be_scored_or_embedded(
     assert made.evaluate() == 0
     out = capsys.readouterr().out
     assert "person_search: 1 queries left out: the person is nowhere in their gallery" in out
-    assert "person_search: 1 queries found nothing: no detection in their image" in out
+    assert "person_search: 1 queries found nothing: they have no embedding" in out
 
 
 @pytest.mark.parametrize(

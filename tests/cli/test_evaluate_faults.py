@@ -82,7 +82,11 @@ FAULTS = {
     "empty file": Fault(NOT_ARRAYS, after=lambda file: file.write_bytes(b"")),
     "truncated file": Fault(NOT_ARRAYS, after=truncate),
     "text instead of arrays": Fault(NOT_ARRAYS, after=lambda file: file.write_text("names: 1")),
-    "pickled objects": Fault(NOT_ARRAYS, become("emb", lambda a: a.astype(object))),
+    "pickled objects": Fault(
+        r"FILE: 'emb' holds Python objects; names are np\.array\(names, dtype=str\), "
+        r"meta is np\.array\(json\.dumps\(meta\)\)",
+        become("emb", lambda a: a.astype(object)),
+    ),
     "one bare array": Fault(
         r"FILE: one array, not a detections file \(\.npz\)",
         after=write_one_array,
@@ -193,7 +197,7 @@ FAULTS = {
     ),
     # Options and set.
     "unknown gallery size": Fault(
-        r"cannot read ROOT/\S+/TestG77\.mat: No such file or directory",
+        r"ROOT has no TestG77\.mat; its gallery sizes are 50, 100",
         options=["--gallery-size", "77"],
         tiny=TinyCuhkSysu,
     ),
@@ -229,9 +233,17 @@ FAULTS = {
         "--cbgm-k2: must be 1 or more, not 0", options=["--cbgm", "--cbgm-k2", "0"]
     ),
     "negative number of hits": Fault(
-        "--top-k and --seed: must be 0 or more", options=["--top-k", "-1"]
+        "--top-k: must be 0 to 1000, and --seed 0 or more", options=["--top-k", "-1"]
     ),
-    "negative seed": Fault("--top-k and --seed: must be 0 or more", options=["--seed", "-1"]),
+    "list without end": Fault(
+        "--top-k: must be 0 to 1000, and --seed 0 or more", options=["--top-k", "1000000000"]
+    ),
+    "negative seed": Fault(
+        "--top-k: must be 0 to 1000, and --seed 0 or more", options=["--seed", "-1"]
+    ),
+    "result over the detections": Fault(
+        "FILE: is an input; choose another file to write", options=["--json", "FILE"]
+    ),
     "unknown device": Fault("--device: 'warp' cannot be used here", options=["--device", "warp"]),
     "device without memory": Fault(
         "--device: 'meta' cannot be used here", options=["--device", "meta"]

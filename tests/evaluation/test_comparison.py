@@ -205,10 +205,6 @@ _QUERY = r"b\.json: queries\.person_search\[1\]: "
         (_with(settings=None), r"b\.json is not the result .*: 'settings' is at fault"),
         (_with(queries=[]), r"b\.json is not the result .*: 'queries' is at fault"),
         (_with(versions="1.0"), r"b\.json is not the result .*: 'versions' is at fault"),
-        (
-            _with(dataset="other"),
-            r"b\.json: 'dataset' is 'other', that of .*a\.json is 'made_test'",
-        ),
         (_with(queries={}), r"b\.json: 'queries' has no 'person_search'; it has nothing"),
         (
             _with(queries={"person_search_g50": [], "person_search_g9": []}),

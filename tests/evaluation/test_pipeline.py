@@ -11,6 +11,7 @@ import pytest
 from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.data.records import make_annotation
 from kdps.errors import KdpsError
+from kdps.evaluation import pipeline
 from kdps.evaluation.pipeline import FULL_SET, run_search
 from kdps.evaluation.settings import SearchSettings
 from kdps.structures.detections import Detections
@@ -139,3 +140,56 @@ def test_one_camera_has_no_cross_camera_search(world) -> None:
     protocol = replace(protocol, cam_ids=np.zeros(4, np.int64))
     with pytest.raises(KdpsError, match="all images are of one camera"):
         run_search(detections, records, protocol, SearchSettings(cameras="cross"))
+
+
+def test_the_number_of_companions_reaches_context_matching(world, monkeypatch) -> None:
+    asked = []
+    real = pipeline.ContextMatching
+
+    def record(*args, **kwargs):
+        asked.append(kwargs)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "ContextMatching", record)
+    run_search(*world, SearchSettings(cbgm=True, cbgm_k1=7, cbgm_k2=5, weighted=True))
+    assert asked == [{"k1": 7, "k2": 5, "weighted": True}]
+
+
+def test_weighting_reaches_reranking(world, monkeypatch) -> None:
+    asked = []
+    real = pipeline.KReciprocalReranking
+
+    def record(*args, **kwargs):
+        asked.append(kwargs)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "KReciprocalReranking", record)
+    run_search(*world, SearchSettings(rerank=True, weighted=True))
+    assert asked == [{"weighted": True}]
+
+
+def test_the_device_reaches_the_search(world, monkeypatch) -> None:
+    asked = []
+    real = pipeline.score_search
+
+    def record(*args, **kwargs):
+        asked.append(kwargs.pop("device"))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "score_search", record)
+    run_search(*world, SearchSettings(device="cuda"))
+    assert asked == ["cuda"]
+
+
+def test_a_query_by_overlap_is_matched_with_its_new_embedding(world) -> None:
+    detections, records, protocol = world
+    stored = replace(
+        detections,
+        query_emb=unit(0, 0, 1)[None],
+        qdet_count=np.array([1]),
+        qdet=np.array([[*BOX, 1]], dtype=np.float32),
+        qdet_emb=unit(0, 0, 1)[None],
+    )
+    settings = SearchSettings(query_mode="best_iou", cbgm=True, cbgm_k1=3, cbgm_k2=1)
+    search = run_search(stored, records, protocol, settings)
+    assert search.detections.qdet_emb.tolist() == [QUERY.tolist()]

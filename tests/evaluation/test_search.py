@@ -197,3 +197,21 @@ def test_block_size_changes_nothing(task: Task, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(whole.ap, parts.ap)
     np.testing.assert_array_equal(whole.top, parts.top)
     assert len(set(whole.ap)) > 1
+
+
+def test_a_truth_without_area_is_found_by_nobody(task: Task) -> None:
+    flat = (10.0, 10.0, 10.0, 110.0)
+    result = score_search(*task([[(ELSEWHERE, 0.9, SAME)]], [(0, flat)]))
+    assert result.ap.tolist() == [0]
+
+
+def test_arrays_that_do_not_fit_are_refused(task: Task) -> None:
+    detections, protocol = task([[(PERSON, 0.9, SAME)], [(PERSON, 0.9, LIKE)]], [(1, PERSON)])
+    broken = replace(detections, emb=np.full_like(detections.emb, np.nan))
+    with pytest.raises(KdpsError, match="hand_made: 'emb' is not finite at row 0"):
+        score_search(broken, protocol)
+    with pytest.raises(KdpsError, match="hand_made: 'det' must be of shape"):
+        score_search(replace(detections, det_count=np.array([1, 0])), protocol)
+    nobody = replace(protocol, queries=(), galleries=())
+    with pytest.raises(KdpsError, match="hand_made: it has no queries"):
+        score_search(replace(detections, query_emb=detections.query_emb[:0]), nobody)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +126,16 @@ def load_cuhk_sysu_protocol(
     if gallery == "all":
         shortest = read_protocol(protocol_file(root, sizes[0]), pool, name)
         return full_set(shortest, f"{name}_all")
-    size = gallery or max([size for size in sizes if size <= 100], default=sizes[0])
+    size = usual_gallery_size(sizes) if gallery is None else gallery
+    if size not in sizes:
+        known = ", ".join(map(str, sizes))
+        raise KdpsError(f"{root} has no TestG{size}.mat; its gallery sizes are {known}")
     return read_protocol(protocol_file(root, size), pool, f"{name}_g{size}")
+
+
+def usual_gallery_size(sizes: Sequence[int]) -> int:
+    """100, or of the ascending ``sizes`` the largest below, or the smallest."""
+    return max([size for size in sizes if size <= 100], default=sizes[0])
 
 
 def available_gallery_sizes(root: str | Path) -> list[int]:

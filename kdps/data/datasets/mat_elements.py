@@ -134,10 +134,9 @@ def read_header(data: bytes) -> MatrixHeader:
     if min(dims) < 0 or math.prod(max(n, 1) for n in dims) > _MOST_NUMBERS:
         raise MatFileError("a matrix has no valid dimensions")
     kind, start, end, at = _locate(data, at)
-    name = data[start:end]
-    if kind not in (_INT8, _UTF8) or not name.isascii():
+    name = data[start:end].decode("latin1")
+    if kind not in (_INT8, _UTF8) or not (name.isascii() and name.isprintable()):
         raise MatFileError("a matrix has no valid name")
-    name = name.decode("ascii")
     return MatrixHeader(flags & 0xFF, bool(flags & _COMPLEX), dims, name, at, _TAG.size + size)
 
 

@@ -162,6 +162,13 @@ def test_a_file_that_ends_within_another_variable(path):
         read_all(path, "others")
 
 
+def test_a_name_that_would_break_the_line(path):
+    content = save(path, people=PEOPLE, compress=False)
+    path.write_bytes(content.replace(b"people", b"pe\nple"))
+    with pytest.raises(KdpsError, match=r"a\.mat is truncated .*\(a matrix has no valid name\)$"):
+        read_all(path)
+
+
 def test_a_wrong_checksum_explains_what_was_odd_before(path):
     content = save(path, people=PEOPLE)
 
