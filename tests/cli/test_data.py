@@ -63,7 +63,7 @@ def test_check_of_one_split_and_gallery(tmp_path, capsys):
     assert main([*args, "50"]) == 0
     assert "train" not in capsys.readouterr().out
     assert main([*args, "51"]) == 1
-    assert "TestG51.mat: No such file or directory" in capsys.readouterr().out
+    assert "has no TestG51.mat; its gallery sizes are 50, 100" in capsys.readouterr().out
 
 
 def test_check_of_users_own_layouts(tmp_path, capsys):
