@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 _LOWEST = np.finfo(np.float32).min
+# Up to here all candidates are sorted; picking the ones that matter would take longer.
+_SHORT = 4096
 
 
 class Ranking(NamedTuple):
@@ -39,22 +41,29 @@ def rank_candidates(similarity: np.ndarray, positives: np.ndarray, top: int) -> 
         top: length of the list of the best, which is shorter where fewer take part.
     """
     values = similarity[positives]
-    lowest = _below_kth(similarity, top)
-    if values.size:
-        lowest = min(lowest, values.min())
-    # The candidates below the last true positive and the list of the best decide nothing.
-    retrieved = np.flatnonzero(similarity >= max(lowest, _LOWEST))
-    ordered = np.sort(similarity[retrieved])
-    not_lower = ordered.size - np.searchsorted(ordered, values, side="left")
-    higher = ordered.size - np.searchsorted(ordered, values, side="right")
+    retrieved = None
+    part = similarity
+    if similarity.size > _SHORT:
+        # The candidates below the last true positive and the list of the best decide nothing.
+        needed = min(_below_kth(similarity, top), values.min(initial=np.inf))
+        retrieved = (similarity >= needed).nonzero()[0]
+        part = similarity[retrieved]
+    ordered = part.copy()
+    ordered.sort()
+    # Methods, since their functions take as long again for lists of a few hundred.
+    not_lower = ordered.size - ordered.searchsorted(values, side="left")
+    higher = ordered.size - ordered.searchsorted(values, side="right")
     ranks = higher + 1
     for i in (not_lower > ranks).nonzero()[0]:
         ranks[i] += np.count_nonzero(similarity[: positives[i]] == values[i])
-    num_correct = values.size - np.searchsorted(np.sort(values), values, side="left")
-    best = retrieved
-    if 0 < top < ordered.size:
-        best = best[similarity[best] >= ordered[-top]]
-    best = best[np.argsort(-similarity[best], kind="stable")][:top]
+    num_correct = values.size - values[values.argsort()].searchsorted(values, side="left")
+    lowest = _LOWEST
+    if top < ordered.size:
+        lowest = max(lowest, ordered[-top]) if top else np.inf
+    best = (part >= lowest).nonzero()[0]
+    best = best[(-part[best]).argsort(kind="stable")][:top]
+    if retrieved is not None:
+        best = retrieved[best]
     return Ranking(num_correct / not_lower, ranks, best)
 
 

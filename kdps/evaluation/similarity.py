@@ -81,14 +81,24 @@ def _by_image(
     images = listed[first]
     counts = offsets[images + 1] - offsets[images]
     query = np.repeat(np.arange(len(queries)), np.diff(entries.offsets))[order]
-    parts = [
-        (queries[query[start:end]] @ embeddings[row : row + count].T).astype(np.float32).ravel()
-        for start, end, row, count in zip(
-            first.tolist(), last.tolist(), offsets[images].tolist(), counts.tolist(), strict=True
+    ends = offsets_of(np.diff(np.append(first, len(order))) * counts)
+    products = np.empty(ends[-1])
+    for start, end, row, count, place, stop in zip(
+        first.tolist(),
+        last.tolist(),
+        offsets[images].tolist(),
+        counts.tolist(),
+        ends[:-1].tolist(),
+        ends[1:].tolist(),
+        strict=True,
+    ):
+        np.matmul(
+            queries.take(query[start:end], axis=0),
+            embeddings[row : row + count].T,
+            out=products[place:stop].reshape(end - start, count),
         )
-    ]
     # Back from the order of the images to that of the queries.
     starts = offsets_of(entries.lengths)[query] + entries.starts[order]
     result = np.empty(int(entries.lengths.sum()), dtype=np.float32)
-    result[expand(starts, np.repeat(counts, last - first))] = np.concatenate(parts)
+    result[expand(starts, np.repeat(counts, last - first))] = products
     return result
