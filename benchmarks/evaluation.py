@@ -35,7 +35,7 @@ from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.context_matching import DEFAULT_K
 from kdps.evaluation.detections_file import load_detections
 from kdps.evaluation.pipeline import run_search
-from kdps.evaluation.settings import SearchSettings
+from kdps.evaluation.settings import SearchSettings, published_set
 from kdps.structures.detections import Detections
 from kdps.utils.environment import git_commit, machine, versions
 
@@ -54,8 +54,9 @@ def main() -> None:
     detections = load_detections(args.detections)
     read_detections = time.perf_counter() - wall - read_protocol - read_records
 
-    is_prw = "prw" in source.layout.name
-    k1, k2 = DEFAULT_K["prw" if is_prw else "cuhk_sysu"]
+    published = published_set(source.layout.name)
+    is_prw = published == "prw"
+    k1, k2 = DEFAULT_K[published]
     settings = SearchSettings(cbgm=args.cbgm, rerank=args.rerank, cbgm_k1=k1, cbgm_k2=k2)
     ours = _measure(lambda: run_search(detections, records, protocol, settings), args.repeat)
     metrics = run_search(detections, records, protocol, settings).result.metrics()
@@ -115,6 +116,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.peer_queries == 1:
+        parser.error("--peer-queries: must be 0 or at least 2")
     args.split = "test" if args.root else None
     return args
 

@@ -45,8 +45,8 @@ def build_parser(name: str | None) -> argparse.ArgumentParser:
 
 
 def _main(argv: list[str]) -> int:
-    args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
+        args = build_parser(argv[0] if argv else None).parse_args(argv)
         with own_modules(args.modules):
             return args.run(args) or 0
     except KdpsError as error:

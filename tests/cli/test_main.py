@@ -56,6 +56,12 @@ def test_interruption_is_no_traceback(command, capsys):
     assert capsys.readouterr().err == "kdps: interrupted\n"
 
 
+def test_so_is_one_while_modules_load(monkeypatch, capsys):
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: fail(KeyboardInterrupt()))
+    assert cli.main(["data"]) == 130
+    assert capsys.readouterr().err == "kdps: interrupted\n"
+
+
 def test_a_defect_of_ours_keeps_its_traceback(command):
     command.run = lambda args: fail(RuntimeError("defect"))
     with pytest.raises(RuntimeError, match="defect"):
