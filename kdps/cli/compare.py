@@ -14,13 +14,9 @@ from tabulate import tabulate
 
 from kdps.cli.parsers import add_command
 from kdps.errors import KdpsError
-from kdps.evaluation.comparison import (
-    ChangedQuery,
-    Comparison,
-    compare_results,
-    read_results,
-)
+from kdps.evaluation.comparison import ChangedQuery, Comparison, compare_results
 from kdps.evaluation.results_file import write_json
+from kdps.evaluation.results_reader import read_results
 from kdps.utils.output import check_writable
 
 _EXAMPLE = """examples:
