@@ -7,8 +7,9 @@ such a file with another code base can have it scored here.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,8 @@ _REQUIRED = ("names", "det_count", "det", "emb", "query_emb")
 _OPTIONAL_GROUPS = (("gt_count", "gt_emb"), ("qdet_count", "qdet", "qdet_emb"))
 # Embeddings stored in half precision or on a coarse grid still count as unit rows.
 _NORM_TOLERANCE = 0.01
+# No image is that large, and areas of larger boxes have no digits left in float32.
+_MAX_COORDINATE = 1_000_000
 # Products of float32 numbers may end above 1 by a rounding.
 _MAX_SCORE = 1 + 1e-5
 
@@ -49,10 +52,11 @@ def load_detections(path: str | Path) -> Detections:
     """Read and validate a detections file.
 
     Raises:
-        KdpsError: the file is missing or broken, or an array is absent, of the wrong shape, not
-            finite, or holds rows that are not of unit length.
+        KdpsError: the file is missing or broken, or an array is absent, misspelt, of the wrong
+            shape, not finite, or holds rows that are not of unit length.
     """
     arrays = _read_arrays(Path(path))
+    _refuse_misspelt(arrays, path)
     for name in _REQUIRED:
         if name not in arrays:
             raise KdpsError(f"{path}: array '{name}' is missing")
@@ -90,6 +94,15 @@ def load_detections(path: str | Path) -> Detections:
     )
     check_detections(detections, str(path))
     return detections
+
+
+def _refuse_misspelt(arrays: Iterable[str], path: str | Path) -> None:
+    """Writers may add arrays of their own, but none that looks like an optional one."""
+    known = [*_REQUIRED, *(name for group in _OPTIONAL_GROUPS for name in group), "meta"]
+    for name in sorted(set(arrays) - set(known)):
+        similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+        if similar:
+            raise KdpsError(f"{path}: array '{name}' is unknown; '{similar[0]}' is its right name")
 
 
 def check_detections(detections: Detections, source: str) -> None:
@@ -145,6 +158,8 @@ def _check_boxes(name: str, boxes: np.ndarray, rows: int, fail: _Fail) -> None:
     if boxes.shape != (rows, 5):
         fail(f"'{name}' must be of shape ({rows}, 5) by '{name}_count', got {_shape(boxes)}")
     _fail_at(~np.isfinite(boxes).all(axis=1), f"'{name}' is not finite", fail)
+    far = np.abs(boxes[:, :4]).max(axis=1) > _MAX_COORDINATE
+    _fail_at(far, f"'{name}' lies beyond {_MAX_COORDINATE:,} pixels", fail)
     flat = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     _fail_at(flat, f"'{name}' is not a box x1 y1 x2 y2 (x2 < x1 or y2 < y1)", fail)
     _fail_at(

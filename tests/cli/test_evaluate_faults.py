@@ -93,6 +93,10 @@ FAULTS = {
     ),
     # Its arrays.
     "missing array": Fault("FILE: array 'emb' is missing", drop("emb")),
+    "misspelt array": Fault(
+        "FILE: array 'gt_embs' is unknown; 'gt_emb' is its right name",
+        lambda a: a.update(gt_embs=a.pop("gt_emb")),
+    ),
     "gt_emb without gt_count": Fault(
         "FILE: array 'gt_count' is missing beside 'gt_emb'", drop("gt_count")
     ),

@@ -110,6 +110,7 @@ FAULTS: dict[str, tuple[Callable[[Detections], Detections], str]] = {
     "row missing": (cut("det", slice(2)), r"'det' must be of shape \(3, 5\) by 'det_count'"),
     "score missing": (cut("det", slice(None), slice(4)), r"'det' must be of shape \(3, 5\)"),
     "box not finite": (set_value("det", (1, 2), np.nan), "'det' is not finite at row 1"),
+    "box far away": (set_value("det", (1, 2), 3e19), "'det' lies beyond 1,000,000 pixels at row 1"),
     "box turned round": (set_value("det", (2, 0), 50), "'det' is not a box .* at row 2"),
     "score above 1": (set_value("det", (0, 4), 1.5), "'det' has a score outside 0 to 1 at row 0"),
     "embedding missing": (cut("emb", slice(2)), r"'emb' must be of shape \(3, 4\)"),
@@ -211,6 +212,7 @@ def test_single_array(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"emb": None}, "array 'emb' is missing"),
+        ({"GT_emb": np.zeros(1)}, "array 'GT_emb' is unknown; 'gt_emb' is its right name"),
         ({"gt_emb": None}, "array 'gt_emb' is missing beside 'gt_count'"),
         ({"qdet": None}, "array 'qdet' is missing beside 'qdet_count'"),
         ({"names": np.arange(2)}, "'names' must be one row of text, got int64"),
