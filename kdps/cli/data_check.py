@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         type=int,
         nargs="+",
         metavar="N",
-        help="galleries to check (default: those below 1000)",
+        help="galleries to check (default: all)",
     )
     parser.add_argument(
         "--max-lines",

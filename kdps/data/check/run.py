@@ -26,8 +26,7 @@ def check_split(
     Args:
         source: the split.
         report: takes the findings.
-        gallery_sizes: galleries to check beside the default one; None takes all below 1000 that
-            the set has (the longer ones take minutes to read).
+        gallery_sizes: galleries to check beside the default one; None takes all that the set has.
         decode: read all pixels of the images, not only the headers.
 
     Returns:
@@ -63,8 +62,7 @@ def _check_search(
     check_queries(reference, records, report)
     check_galleries(reference, records, report)
     if gallery_sizes is None:
-        sizes = [size for size in source.gallery_sizes() if isinstance(size, int)]
-        gallery_sizes = [size for size in sizes if size < 1000]
+        gallery_sizes = [size for size in source.gallery_sizes() if isinstance(size, int)]
     for size in gallery_sizes:
         other = source.protocol(size)
         if other.name != reference.name:

@@ -80,7 +80,7 @@ def check_galleries(
                 image = records[index]["image_id"]
                 report.error(f"{where}: the person's box in {image}: {fault}")
         if gallery.images is not None:
-            if len(np.unique(gallery.images)) < len(gallery.images):
+            if np.bincount(gallery.images).max(initial=0) > 1:
                 repeated.append(f"query {number}")
             if index_of.get(query.image) in gallery.images:
                 own.append(f"query {number}")
