@@ -49,11 +49,9 @@ def table_text(evaluation: Evaluation, content: Mapping[str, Any]) -> str:
 
 def analyses_text(analyses: Analyses) -> str:
     """Errors of each search in sentences, and its best and worst pair of cameras."""
-    lines = [f"Errors: {analyses.errors_note}"] if analyses.errors_note else []
+    lines = [f"Errors and camera pairs: {analyses.note}"] if analyses.note else []
     for key, split in analyses.errors.items():
         lines.append(f"{key}: " + "\n  ".join(error_sentences(split)))
-    if analyses.camera_pairs_note:
-        lines.append(f"Camera pairs: {analyses.camera_pairs_note}")
     for key, pairs in analyses.camera_pairs.items():
         lines.append(f"{key}: {_camera_text(pairs)}")
     return "\n".join(["", *lines]) + "\n" if lines else ""

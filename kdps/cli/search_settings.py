@@ -11,7 +11,14 @@ import torch
 
 from kdps.errors import KdpsError
 from kdps.evaluation.context_matching import DEFAULT_K
-from kdps.evaluation.settings import CAMERAS, PROTOCOLS, SearchSettings, settings_from_meta
+from kdps.evaluation.settings import (
+    CAMERAS,
+    PROTOCOLS,
+    SearchSettings,
+    SettingError,
+    published_set,
+    settings_from_meta,
+)
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +89,7 @@ def settings_of(args: argparse.Namespace, meta: Mapping[str, Any], dataset: str)
         raise KdpsError(f"{args.detections}: meta: {str(error).removeprefix('meta: ')}") from None
     given = {"score_thresh": args.score_thresh, "weighted": args.weighted}
     settings.update({name: value for name, value in given.items() if value is not None})
-    k1, k2 = DEFAULT_K["prw" if "prw" in dataset.lower() else "cuhk_sysu"]
+    k1, k2 = DEFAULT_K[published_set(dataset)]
     try:
         return SearchSettings(
             **settings,
@@ -96,9 +103,8 @@ def settings_of(args: argparse.Namespace, meta: Mapping[str, Any], dataset: str)
             rerank=args.rerank,
             device=args.device,
         )
-    except KdpsError as error:
-        name, _, fault = str(error).partition(":")
-        raise KdpsError(f"--{name.replace('_', '-')}:{fault}") from None
+    except SettingError as error:
+        raise KdpsError(f"--{error.name.replace('_', '-')}: {error.fault}") from None
 
 
 def _require_device(name: str) -> None:

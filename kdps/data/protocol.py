@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -67,3 +68,9 @@ class SearchProtocol:
     cam_ids: np.ndarray
     queries: tuple[Query, ...]
     galleries: tuple[Gallery, ...]
+
+    @cached_property
+    def query_images(self) -> np.ndarray:
+        """(Q,) int64 index in ``images`` of each query's own image."""
+        index_of = {image: index for index, image in enumerate(self.images)}
+        return np.array([index_of[query.image] for query in self.queries], dtype=np.int64)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -70,16 +70,15 @@ def full_set(protocol: SearchProtocol, name: str) -> SearchProtocol:
         protocol: with a list of images per query.
         name: of the new protocol.
     """
-    index_of = {image: index for index, image in enumerate(protocol.images)}
     galleries = []
-    for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
+    for image, gallery in zip(protocol.query_images, protocol.galleries, strict=True):
         listed = np.unique(gallery.images)
-        own = np.setdiff1d([index_of[query.image]], listed)
+        own = np.setdiff1d([image], listed)
         if len(listed) == len(gallery.images):
             # An open gallery takes no memory per image.
             galleries.append(replace(gallery, images=None, excluded=own))
         else:
-            rest = np.setdiff1d(np.arange(len(index_of)), np.append(listed, own))
+            rest = np.setdiff1d(np.arange(len(protocol.images)), np.append(listed, own))
             images = np.concatenate([gallery.images, rest])
             galleries.append(replace(gallery, images=images))
     return replace(protocol, name=name, galleries=tuple(galleries))
@@ -103,7 +102,8 @@ def strict(protocol: SearchProtocol, records: Sequence[Mapping[str, Any]]) -> Se
             place = index_of[record["image_id"]], tuple(annotation["bbox"])
             places[annotation["person_id"]].append(place)
     galleries = []
-    for query, gallery in zip(protocol.queries, protocol.galleries, strict=True):
+    searched = zip(protocol.queries, protocol.query_images, protocol.galleries, strict=True)
+    for query, own, gallery in searched:
         boxes = map(tuple, gallery.truth_boxes.tolist())
         truths = list(zip(gallery.truth_images.tolist(), boxes, strict=True))
         if gallery.images is None:
@@ -117,8 +117,42 @@ def strict(protocol: SearchProtocol, records: Sequence[Mapping[str, Any]]) -> Se
             truth_images=np.array([image for image, _ in truths], dtype=np.int64),
             truth_boxes=np.array([box for _, box in truths], dtype=np.float64).reshape(-1, 4),
         )
-        galleries.append(without_images(whole, np.array([index_of[query.image]])))
+        galleries.append(without_images(whole, own[None]))
     return replace(protocol, name=f"{protocol.name}_strict", galleries=tuple(galleries))
+
+
+def restrict_to_cameras(protocol: SearchProtocol, cameras: Collection[int]) -> SearchProtocol:
+    """The same queries, searched in the images of some cameras only.
+
+    Args:
+        protocol: with lists of gallery images or with open galleries; both become lists.
+        cameras: ids that remain.
+
+    Returns:
+        A protocol over the same images. Queries may be left without a truth.
+
+    Raises:
+        KdpsError: there is no image of one of the cameras.
+    """
+    known = np.unique(protocol.cam_ids).tolist()
+    unknown = [camera for camera in cameras if camera not in known]
+    if unknown:
+        raise KdpsError(
+            f"{protocol.name}: no image is of camera {unknown[0]}; there are "
+            f"{', '.join(map(str, known))}"
+        )
+    inside = np.isin(protocol.cam_ids, list(cameras))
+    frames = np.flatnonzero(inside)
+    galleries = []
+    for gallery in protocol.galleries:
+        if gallery.images is None:
+            images = frames[~np.isin(frames, gallery.excluded)]
+        else:
+            images = gallery.images[inside[gallery.images]]
+        part = _keep_truths(gallery, inside[gallery.truth_images], inside[gallery.ignored_images])
+        galleries.append(replace(part, images=images, excluded=NO_IMAGES))
+    suffix = "_".join(f"c{camera}" for camera in sorted(cameras))
+    return replace(protocol, name=f"{protocol.name}_{suffix}", galleries=tuple(galleries))
 
 
 def without_images(gallery: Gallery, images: np.ndarray) -> Gallery:
@@ -128,12 +162,18 @@ def without_images(gallery: Gallery, images: np.ndarray) -> Gallery:
         gallery: open or a list.
         images: (E,) indices of the images to leave out.
     """
-    truths = ~np.isin(gallery.truth_images, images)
-    ignored = ~np.isin(gallery.ignored_images, images)
-    is_open = gallery.images is None
-    return Gallery(
-        images=None if is_open else gallery.images[~np.isin(gallery.images, images)],
-        excluded=np.union1d(gallery.excluded, images) if is_open else NO_IMAGES,
+    part = _keep_truths(
+        gallery, ~np.isin(gallery.truth_images, images), ~np.isin(gallery.ignored_images, images)
+    )
+    if gallery.images is None:
+        return replace(part, excluded=np.union1d(gallery.excluded, images))
+    return replace(part, images=gallery.images[~np.isin(gallery.images, images)])
+
+
+def _keep_truths(gallery: Gallery, truths: np.ndarray, ignored: np.ndarray) -> Gallery:
+    """Only some of the truths and of what is ignored, each marked by a row of bool."""
+    return replace(
+        gallery,
         truth_images=gallery.truth_images[truths],
         truth_boxes=gallery.truth_boxes[truths],
         ignored_images=gallery.ignored_images[ignored],
@@ -147,5 +187,4 @@ def _same_camera(protocol: SearchProtocol) -> list[np.ndarray]:
     if len(cameras) < 2:
         raise KdpsError(f"{protocol.name}: all images are of one camera, there is no other one")
     of_camera = {int(camera): np.flatnonzero(protocol.cam_ids == camera) for camera in cameras}
-    camera_of = dict(zip(protocol.images, protocol.cam_ids.tolist(), strict=True))
-    return [of_camera[camera_of[query.image]] for query in protocol.queries]
+    return [of_camera[camera] for camera in protocol.cam_ids[protocol.query_images].tolist()]

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from kdps.data.galleries import NO_IMAGES
-from kdps.data.protocol import Gallery, SearchProtocol
+from kdps.data.protocol import SearchProtocol
+from kdps.data.variants import restrict_to_cameras
 from kdps.errors import KdpsError
+from kdps.evaluation.entries import Repeats
 from kdps.evaluation.search import score_search
 from kdps.structures.detections import Detections, check_same_protocol
 
@@ -56,6 +56,7 @@ def score_camera_pairs(
     *,
     score_thresh: float = 0.5,
     weighted: bool = False,
+    repeats: Repeats = "first",
 ) -> CameraPairs:
     """Search the queries of each camera in the frames of each camera.
 
@@ -64,6 +65,7 @@ def score_camera_pairs(
         protocol: queries and galleries over images of several cameras.
         score_thresh: detections below take no part.
         weighted: as in ``score_search``.
+        repeats: as in ``score_search``.
 
     Raises:
         KdpsError: all images are of one camera, no query has a truth, or detections and protocol
@@ -78,8 +80,7 @@ def score_camera_pairs(
         )
     if not any(len(gallery.truth_images) for gallery in protocol.galleries):
         raise KdpsError(f"{protocol.name}: no query has the person it looks for in its gallery")
-    camera_of = dict(zip(protocol.images, protocol.cam_ids.tolist(), strict=True))
-    of_camera = np.array([camera_of[query.image] for query in protocol.queries]) == cameras[:, None]
+    of_camera = protocol.cam_ids[protocol.query_images] == cameras[:, None]
     shape = (len(cameras), len(cameras))
     mean_ap, top1 = np.full(shape, np.nan), np.full(shape, np.nan)
     num_queries = np.zeros(shape, dtype=np.int64)
@@ -89,7 +90,9 @@ def score_camera_pairs(
             continue
         # Without the others' detections all columns together multiply matrices as one search does.
         seen = _seen_by(detections, protocol.cam_ids == camera)
-        result = score_search(seen, gallery, score_thresh=score_thresh, weighted=weighted, top=0)
+        result = score_search(
+            seen, gallery, score_thresh=score_thresh, weighted=weighted, repeats=repeats, top=0
+        )
         hits = result.hits(1)
         for row, own in enumerate(of_camera & result.scored):
             num_queries[row, column] = own.sum()
@@ -103,52 +106,6 @@ def score_camera_pairs(
         top1=top1,
         num_queries=num_queries,
         num_left_out=of_camera.sum(axis=1, keepdims=True) - num_queries,
-    )
-
-
-def restrict_to_cameras(protocol: SearchProtocol, cameras: Collection[int]) -> SearchProtocol:
-    """The same queries, searched in the images of some cameras only.
-
-    Args:
-        protocol: with lists of gallery images or with open galleries; both become lists.
-        cameras: ids that remain.
-
-    Returns:
-        A protocol over the same images. Queries may be left without a truth.
-
-    Raises:
-        KdpsError: there is no image of one of the cameras.
-    """
-    known = np.unique(protocol.cam_ids).tolist()
-    unknown = [camera for camera in cameras if camera not in known]
-    if unknown:
-        raise KdpsError(
-            f"{protocol.name}: no image is of camera {unknown[0]}; there are "
-            f"{', '.join(map(str, known))}"
-        )
-    inside = np.isin(protocol.cam_ids, list(cameras))
-    frames = np.flatnonzero(inside)
-    suffix = "_".join(f"c{camera}" for camera in sorted(cameras))
-    return replace(
-        protocol,
-        name=f"{protocol.name}_{suffix}",
-        galleries=tuple(_restrict(gallery, inside, frames) for gallery in protocol.galleries),
-    )
-
-
-def _restrict(gallery: Gallery, inside: np.ndarray, frames: np.ndarray) -> Gallery:
-    if gallery.images is None:
-        images = frames[~np.isin(frames, gallery.excluded)]
-    else:
-        images = gallery.images[inside[gallery.images]]
-    truths, ignored = inside[gallery.truth_images], inside[gallery.ignored_images]
-    return Gallery(
-        images=images,
-        excluded=NO_IMAGES,
-        truth_images=gallery.truth_images[truths],
-        truth_boxes=gallery.truth_boxes[truths],
-        ignored_images=gallery.ignored_images[ignored],
-        ignored_boxes=gallery.ignored_boxes[ignored],
     )
 
 

@@ -18,10 +18,11 @@ from kdps.data.protocol import SearchProtocol
 from kdps.data.records import UNLABELLED
 from kdps.errors import KdpsError
 from kdps.evaluation.annotated import annotated_as_detections
-from kdps.evaluation.metrics import iou_threshold, paired_iou
+from kdps.evaluation.entries import Repeats
+from kdps.evaluation.metrics import is_on_person, paired_iou
 from kdps.evaluation.search import SearchResult, score_search
 from kdps.structures.detections import Detections, check_same_images, check_same_protocol
-from kdps.structures.ragged import argmax_per_group, expand, offsets_of
+from kdps.structures.ragged import argmax_per_group, members_of, offsets_of
 
 # Truths are annotated boxes; published lists round some of them otherwise, by a pixel (our choice).
 _SAME_BOX_IOU = 0.9
@@ -107,6 +108,7 @@ def split_errors(
     *,
     score_thresh: float = 0.5,
     weighted: bool = False,
+    repeats: Repeats = "first",
     background_iou: float = 0.1,
 ) -> ErrorSplit:
     """Tell apart what the detector and what the ranking costs.
@@ -118,8 +120,6 @@ def split_errors(
 
     Mended detections are there for all queries, as a better detector's would be: also as something
     else to rank above a true positive, so that mending can lower the AP of a query.
-
-    Images that a gallery lists twice count as by default in ``score_search``.
 
     * Missed: the annotated box joins with score 1 and its own embedding (``gt_emb``).
     * Badly placed: the detection that overlaps the truth most gets the annotated box and its
@@ -133,6 +133,7 @@ def split_errors(
             embedding is not known.
         score_thresh: detections below take no part.
         weighted: as in ``score_search``.
+        repeats: as in ``score_search``. With "first", a truth is the first of a query in an image.
         background_iou: TIDE's 0.1 by default.
 
     Raises:
@@ -144,7 +145,7 @@ def split_errors(
     check_same_protocol(detections, protocol)
     check_same_images(detections, records)
     found = _surviving(detections, score_thresh)
-    truths = _truths_of(protocol)
+    truths = _truths_of(protocol, repeats)
     people, person = _people_of(detections, records, protocol, truths)
     owner, overlap = _owners(found, people, background_iou)
     matched, on_truth = _match(truths, found)
@@ -154,7 +155,14 @@ def split_errors(
     unknown = missed & ~people.known[person]
 
     def search(mended: Detections, top: int = 0) -> SearchResult:
-        return score_search(mended, protocol, score_thresh=score_thresh, weighted=weighted, top=top)
+        return score_search(
+            mended,
+            protocol,
+            score_thresh=score_thresh,
+            weighted=weighted,
+            repeats=repeats,
+            top=top,
+        )
 
     num_truths = np.array([len(gallery.truth_images) for gallery in protocol.galleries])
     # A wrong answer above a true positive is within this length.
@@ -193,7 +201,7 @@ def _surviving(detections: Detections, score_thresh: float) -> Detections:
 
 @dataclass(frozen=True)
 class _Truths:
-    """T truths; of several of a query in one image the first, as they are scored.
+    """T truths that are compared with detections.
 
     Attributes:
         query: (T,) query of each truth.
@@ -206,11 +214,13 @@ class _Truths:
     boxes: np.ndarray
 
 
-def _truths_of(protocol: SearchProtocol) -> _Truths:
+def _truths_of(protocol: SearchProtocol, repeats: Repeats) -> _Truths:
     galleries = protocol.galleries
     query = np.repeat(np.arange(len(galleries)), [len(g.truth_images) for g in galleries])
     image = np.concatenate([np.asarray(g.truth_images, dtype=np.int64) for g in galleries])
     boxes = np.concatenate([np.reshape(g.truth_boxes, (-1, 4)) for g in galleries])
+    if repeats != "first":
+        return _Truths(query, image, boxes)
     _, first = np.unique(query * len(protocol.images) + image, return_index=True)
     return _Truths(query[first], image[first], boxes[first])
 
@@ -248,7 +258,7 @@ def _people_of(
     if detections.gt_emb is not None:
         emb = annotated_as_detections(detections, records).emb
 
-    truth, annotated = _pairs(truths.image, offsets_of(counts))
+    truth, annotated = members_of(truths.image, offsets_of(counts))
     iou = paired_iou(truths.boxes[truth], boxes[annotated])
     best = argmax_per_group(truth, iou)
     best = best[iou[best] >= _SAME_BOX_IOU]
@@ -275,18 +285,12 @@ def _people_of(
     return people, np.argsort(order)[person]
 
 
-def _pairs(images: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every pair of one of the items in ``images`` and a row of its image's group."""
-    counts = offsets[images + 1] - offsets[images]
-    return np.repeat(np.arange(len(images)), counts), expand(offsets[images], counts)
-
-
 def _owners(
     found: Detections, people: _People, background_iou: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(M,) the person that each detection overlaps most, -1 for none, and (M,) the IoU."""
     per_image = np.bincount(people.image, minlength=len(found.names))
-    det, person = _pairs(found.image_of_det, offsets_of(per_image))
+    det, person = members_of(found.image_of_det, offsets_of(per_image))
     iou = paired_iou(found.det[det, :4], people.boxes[person])
     best = argmax_per_group(det, iou)
     best = best[iou[best] >= background_iou]
@@ -297,9 +301,8 @@ def _owners(
 
 def _match(truths: _Truths, found: Detections) -> tuple[np.ndarray, np.ndarray]:
     """(T,) whether a detection is on each truth, and (M,) whether each is on a truth."""
-    truth, det = _pairs(truths.image, found.offsets)
-    iou = paired_iou(truths.boxes[truth], found.det[det, :4])
-    on = (iou >= iou_threshold(truths.boxes)[truth]) & (iou > 0)
+    truth, det = members_of(truths.image, found.offsets)
+    on = is_on_person(truths.boxes[truth], found.det[det, :4])
     matched, on_truth = np.zeros(len(truths.query), bool), np.zeros(len(found.det), bool)
     matched[truth[on]] = True
     on_truth[det[on]] = True

@@ -22,6 +22,8 @@ from kdps.utils.environment import versions
 SEARCH_METRICS = ("mAP", "top1", "top5", "top10")
 DETECTION_METRICS = ("recall", "AP")
 GT_BOXES = "_gt_boxes"
+# Key of a search that is the only one.
+DEFAULT_KEY = "person_search"
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,20 @@ class Evaluation:
         found = {key: search.result.metrics() for key, search in self.searches.items()}
         return {**found, "detection": self.detection.metrics()}
 
+    def distinct_searches(self) -> dict[str, Search]:
+        """The searches; of several keys of the same one the first."""
+        first: dict[int, str] = {}
+        for key, search in self.searches.items():
+            first.setdefault(id(search), key)
+        return {key: self.searches[key] for key in first.values()}
+
     def as_dict(self, *, seed: int = 0) -> dict[str, Any]:
         """JSON values: the metrics and, beside them, how they were measured and each query.
 
         Args:
             seed: of the bootstrap.
         """
-        # One search under two keys is described once.
-        distinct: dict[str, Search] = {}
-        for key, search in self.searches.items():
-            if not any(search is other for other in distinct.values()):
-                distinct[key] = search
+        distinct = self.distinct_searches()
         return {
             "dataset": self.dataset,
             **self.metrics(),
@@ -158,9 +163,14 @@ def _query_mode(detections: Detections, settings: SearchSettings) -> str:
 
 def _keys(gallery: GalleryName, count: int) -> list[str]:
     """Keys under which one of ``count`` galleries is reported."""
+    own = [] if gallery is None else [gallery_key(gallery)]
+    return own if count > 1 else [DEFAULT_KEY, *own]
+
+
+def gallery_key(gallery: int | str) -> str:
+    """Key of the search in a gallery, such as "person_search_g100"."""
     prefix = "g" if isinstance(gallery, int) else ""
-    own = [] if gallery is None else [f"person_search_{prefix}{gallery}"]
-    return own if count > 1 else ["person_search", *own]
+    return f"{DEFAULT_KEY}_{prefix}{gallery}"
 
 
 def _interval(search: Search, seed: int) -> dict[str, float] | None:

@@ -49,6 +49,21 @@ def iou_threshold(boxes: np.ndarray) -> np.ndarray:
     return np.minimum(0.5, w * h / ((w + 10) * (h + 10)))
 
 
+def is_on_person(truths: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether the i-th box is on the person in the i-th truth.
+
+    Args:
+        truths: (P, 4) XYXY truth boxes in absolute pixels.
+        boxes: (P, 4) detected ones.
+
+    Returns:
+        (P,) bool: the IoU reaches ``iou_threshold``. Nothing is on a truth without area, whose
+        threshold 0 everything would reach.
+    """
+    iou = paired_iou(truths, boxes)
+    return (iou >= iou_threshold(truths)) & (iou > 0)
+
+
 def paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """IoU of the i-th box with the i-th other one, without a one-pixel margin.
 

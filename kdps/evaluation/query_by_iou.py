@@ -9,7 +9,7 @@ from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.metrics import paired_iou
 from kdps.evaluation.query_persons import with_query_embeddings
 from kdps.structures.detections import Detections, check_same_images_of
-from kdps.structures.ragged import argmax_per_group, expand
+from kdps.structures.ragged import argmax_per_group, members_of
 
 
 def embed_queries_by_iou(
@@ -34,12 +34,9 @@ def embed_queries_by_iou(
         KdpsError: detections and protocol are not of the same images.
     """
     check_same_images_of(detections, protocol)
-    index_of = {image: index for index, image in enumerate(protocol.images)}
-    image = np.array([index_of[query.image] for query in protocol.queries], dtype=np.int64)
+    image = protocol.query_images
     boxes = np.array([query.bbox for query in protocol.queries], dtype=np.float64)
-    counts = detections.det_count[image]
-    query = np.repeat(np.arange(len(image)), counts)
-    row = expand(detections.offsets[image], counts)
+    query, row = members_of(image, detections.offsets)
     kept = detections.det[row, 4] >= score_thresh
     query, row = query[kept], row[kept]
     one_pixel = np.array([0, 0, 1, 1])

@@ -10,7 +10,7 @@ import numpy as np
 from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.metrics import paired_iou
 from kdps.structures.detections import Detections, check_same_protocol
-from kdps.structures.ragged import expand, offsets_of
+from kdps.structures.ragged import members_of, offsets_of
 
 # A detection that overlaps the query's box more is of the same person. Ours: SeqNet lets its own
 # suppression decide, at the same IoU.
@@ -45,12 +45,9 @@ def with_query_persons(detections: Detections, protocol: SearchProtocol) -> Dete
     check_same_protocol(detections, protocol)
     if detections.qdet_count is not None:
         return detections
-    index_of = {image: index for index, image in enumerate(protocol.images)}
-    image = np.array([index_of[query.image] for query in protocol.queries], dtype=np.int64)
+    image = protocol.query_images
     given = np.array([[*query.bbox, 1] for query in protocol.queries], dtype=np.float32)
-    counts = detections.det_count[image]
-    query = np.repeat(np.arange(len(image)), counts)
-    row = expand(detections.offsets[image], counts)
+    query, row = members_of(image, detections.offsets)
     others = paired_iou(given[query, :4], detections.det[row, :4]) <= SAME_PERSON_IOU
     query, row = query[others], row[others]
 

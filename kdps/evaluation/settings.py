@@ -21,12 +21,29 @@ CAMERAS = ("all", "cross", "multi_view")
 QUERY_MODES = ("given_box", "best_iou")
 _CHOICES = {"protocol": PROTOCOLS, "cameras": CAMERAS, "query_mode": QUERY_MODES}
 
-# Score cuts that the public code of a method searches with, by words in the method's name, for
-# CUHK-SYSU and PRW. All others take 0.5, as OIM, NAE, SeqNet and COAT do.
-_SCORE_CUTS = {"alignps": (0.2, 0.15), "pstr": (0.25, 0.3)}
+# Score cuts that the public code of a method searches with, by words in the method's name and by
+# data set. All others take 0.5, as OIM, NAE, SeqNet and COAT do.
+_SCORE_CUTS = {
+    "alignps": {"cuhk_sysu": 0.2, "prw": 0.15},
+    "pstr": {"cuhk_sysu": 0.25, "prw": 0.3},
+}
 DEFAULT_SCORE_THRESH = 0.5
 # The hits of a block of queries are held in memory.
 _MAX_EXPANSION = 1000
+
+
+class SettingError(KdpsError):
+    """A setting is at fault.
+
+    Attributes:
+        name: of the setting, for which a caller may know another name.
+        fault: what is wrong with it.
+    """
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"{name}: {fault}")
+        self.name = name
+        self.fault = fault
 
 
 @dataclass(frozen=True)
@@ -63,16 +80,19 @@ class SearchSettings:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 value = getattr(self, name)
-                raise KdpsError(f"{name}: must be {' or '.join(choices)}, not {value!r}")
+                raise SettingError(name, f"must be {' or '.join(choices)}, not {value!r}")
         if not 0 <= self.score_thresh <= 1:
-            raise KdpsError(f"score_thresh: must be between 0 and 1, not {self.score_thresh:g}")
+            fault = f"must be between 0 and 1, not {self.score_thresh:g}"
+            raise SettingError("score_thresh", fault)
         if self.query_expansion > _MAX_EXPANSION:
-            raise KdpsError(f"query_expansion: must be at most {_MAX_EXPANSION}")
+            raise SettingError("query_expansion", f"must be at most {_MAX_EXPANSION}")
         for name, least in (("query_expansion", 0), ("cbgm_k1", 1), ("cbgm_k2", 1)):
             if getattr(self, name) < least:
-                raise KdpsError(f"{name}: must be {least} or more, not {getattr(self, name)}")
+                raise SettingError(name, f"must be {least} or more, not {getattr(self, name)}")
         if self.cbgm and self.rerank:
-            raise KdpsError("cbgm: not together with rerank, since each replaces the similarities")
+            raise SettingError(
+                "cbgm", "not together with rerank, since each replaces the similarities"
+            )
 
     @classmethod
     def from_config(cls, cfg: Any) -> SearchSettings:
@@ -94,9 +114,9 @@ class SearchSettings:
                 cbgm_k2=node.CBGM_K2,
                 rerank=node.RERANK,
             )
-        except KdpsError as error:
-            name, _, fault = str(error).partition(":")
-            raise KdpsError(f"TEST.PERSON_SEARCH.{name.upper()}:{fault}") from None
+        except SettingError as error:
+            key = f"TEST.PERSON_SEARCH.{error.name.upper()}"
+            raise KdpsError(f"{key}: {error.fault}") from None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values of what takes part in the numbers."""
@@ -132,9 +152,14 @@ def published_score_cut(method: str, dataset: str) -> float:
 
     Args:
         method: name in which the published one occurs, such as "AlignPS".
-        dataset: name in which "prw" occurs for PRW; all others count as CUHK-SYSU.
+        dataset: see ``published_set``.
     """
-    for word, (cuhk_sysu, prw) in _SCORE_CUTS.items():
+    for word, cuts in _SCORE_CUTS.items():
         if word in method.lower():
-            return prw if "prw" in dataset.lower() else cuhk_sysu
+            return cuts[published_set(dataset)]
     return DEFAULT_SCORE_THRESH
+
+
+def published_set(dataset: str) -> str:
+    """Whose published settings a data set takes: "prw" if its name says so, else "cuhk_sysu"."""
+    return "prw" if "prw" in dataset.lower() else "cuhk_sysu"

@@ -9,8 +9,8 @@ import numpy as np
 
 from kdps.data.protocol import SearchProtocol
 from kdps.evaluation.entries import GalleryEntries
-from kdps.evaluation.metrics import iou_threshold, paired_iou
-from kdps.structures.ragged import argmax_per_group, expand, offsets_of
+from kdps.evaluation.metrics import is_on_person
+from kdps.structures.ragged import argmax_per_group, members_of, offsets_of
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,11 @@ def match_truths(
     truth_boxes = np.concatenate([np.reshape(part, (-1, 4)) for part in boxes_of])
     compared = entries.compared
     image, start = entries.truth_image[compared], entries.truth_start[compared]
-    counts = offsets[image + 1] - offsets[image]
-    truth = np.repeat(compared, counts)
-    detection = expand(offsets[image], counts)
-    iou = paired_iou(truth_boxes[truth], boxes[detection])
-    # A truth without area has the threshold 0, which everything would reach.
-    on_person = (iou >= iou_threshold(truth_boxes)[truth]) & (iou > 0)
-    column = expand(start, counts)[on_person]
-    truth = truth[on_person]
+    place, detection = members_of(image, offsets)
+    on_person = is_on_person(truth_boxes[compared[place]], boxes[detection])
+    place, detection = place[on_person], detection[on_person]
+    truth = compared[place]
+    column = start[place] + detection - offsets[image[place]]
     ignored = entries.is_ignored[truth]
     query = entries.truth_query[truth]
     num_queries = len(protocol.queries)

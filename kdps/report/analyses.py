@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from kdps.evaluation.cameras import CameraPairs, score_camera_pairs
-from kdps.evaluation.entries import Repeats
 from kdps.evaluation.errors import ErrorSplit, split_errors
 from kdps.evaluation.evaluation import GT_BOXES, Evaluation
-from kdps.evaluation.pipeline import Search
 
 _FIRST_WRONG = {
     "other_person": "another labelled person",
@@ -22,8 +20,6 @@ _FIRST_WRONG = {
     "second_box": "a second detection of the person",
     "badly_placed": "a badly placed detection of the person",
 }
-# Other ways to count repeated images, as ``kdps evaluate --protocol`` calls them.
-_RULES: dict[Repeats, str] = {"copies": "copies", "each": "strict"}
 
 
 @dataclass(frozen=True)
@@ -33,14 +29,12 @@ class Analyses:
     Attributes:
         errors: kinds of errors.
         camera_pairs: accuracy by pairs of cameras; empty where a set has one camera.
-        errors_note: what to know about the first, or why some are not there; may be empty.
-        camera_pairs_note: likewise about the second.
+        note: what to know about both; may be empty.
     """
 
     errors: Mapping[str, ErrorSplit]
     camera_pairs: Mapping[str, CameraPairs]
-    errors_note: str = ""
-    camera_pairs_note: str = ""
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values: ``errors`` and ``camera_pairs``, each by the key of the search."""
@@ -54,40 +48,31 @@ def analyse(evaluation: Evaluation, records: Sequence[Mapping[str, Any]]) -> Ana
     """Split the errors of each search among the detections, and its accuracy by cameras.
 
     This takes some three further searches for the errors, and one for all cameras together. All are
-    plain: without CBGM and re-ranking, with the queries as an expansion left them. A search that
-    counts repeated images in a way that an analysis does not know is left out of it.
+    plain: without CBGM and re-ranking, with the queries as an expansion left them.
 
     Args:
         evaluation: what was searched.
         records: the test records, in the order of the detections.
     """
-    searches = distinct_searches(evaluation)
+    searches = evaluation.distinct_searches()
     found = {key: search for key, search in searches.items() if not key.endswith(GT_BOXES)}
     cut = {name: evaluation.settings[name] for name in ("score_thresh", "weighted")}
     several = {key: s for key, s in found.items() if len(np.unique(s.protocol.cam_ids)) > 1}
-    splittable = _counting(found, "first")
-    # Copies make no difference in open galleries, which those of sets with cameras are.
-    pairable = _counting(several, "first", "copies")
     return Analyses(
         errors={
-            key: split_errors(search.detections, records, search.protocol, **cut)
-            for key, search in splittable.items()
+            key: split_errors(
+                search.detections, records, search.protocol, repeats=search.repeats, **cut
+            )
+            for key, search in found.items()
         },
         camera_pairs={
-            key: score_camera_pairs(search.detections, search.protocol, **cut)
-            for key, search in pairable.items()
+            key: score_camera_pairs(
+                search.detections, search.protocol, repeats=search.repeats, **cut
+            )
+            for key, search in several.items()
         },
-        errors_note=_note(evaluation, found, splittable),
-        camera_pairs_note=_note(evaluation, several, pairable),
+        note=_note(evaluation.settings),
     )
-
-
-def distinct_searches(evaluation: Evaluation) -> dict[str, Search]:
-    """The searches of an evaluation; of several keys of the same one the first."""
-    first: dict[int, str] = {}
-    for key, search in evaluation.searches.items():
-        first.setdefault(id(search), key)
-    return {key: evaluation.searches[key] for key in first.values()}
 
 
 def error_sentences(split: ErrorSplit) -> list[str]:
@@ -130,29 +115,11 @@ def error_sentences(split: ErrorSplit) -> list[str]:
     return sentences
 
 
-def _counting(searches: Mapping[str, Search], *repeats: Repeats) -> dict[str, Search]:
-    return {key: search for key, search in searches.items() if search.repeats in repeats}
-
-
-def _note(
-    evaluation: Evaluation, searches: Mapping[str, Search], analysed: Mapping[str, Search]
-) -> str:
-    notes = []
-    refined = [
-        name
-        for setting, name in (("cbgm", "context matching (CBGM)"), ("rerank", "re-ranking"))
-        if evaluation.settings[setting]
-    ]
-    if refined and analysed:
-        notes.append(f"Of the plain ranking, without {refined[0]}.")
-    left_out = {key: search for key, search in searches.items() if key not in analysed}
-    if left_out:
-        rules = sorted({_RULES[search.repeats] for search in left_out.values()})
-        notes.append(
-            f"Not for {', '.join(left_out)}: repeated images count there by other rules "
-            f"({' and '.join(rules)}) than in the analysis."
-        )
-    return " ".join(notes)
+def _note(settings: Mapping[str, Any]) -> str:
+    for name, refined in (("cbgm", "context matching (CBGM)"), ("rerank", "re-ranking")):
+        if settings[name]:
+            return f"Of the plain ranking, without {refined}."
+    return ""
 
 
 def _share(count: int, total: int, what: str) -> str:

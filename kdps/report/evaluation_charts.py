@@ -26,7 +26,8 @@ from kdps.report.figures import (
 
 # As many as there are lines that differ without colour.
 MAX_LINES = len(LINE_STYLES)
-_HATCHES = ("", "///", "...", "xxx", "|||")
+# Lines only: the dots of a hatch take a hundred kilobytes.
+_HATCHES = ("", "///", "\\\\\\", "xxx", "|||")
 # Share of the axis that a label of four digits takes.
 _LABEL_SHARE = 0.1
 # Points of the detector's curve; more of them cannot be seen.

@@ -14,7 +14,7 @@ from kdps.errors import KdpsError
 from kdps.evaluation.evaluation import GT_BOXES, Evaluation
 from kdps.evaluation.pipeline import FULL_SET, Search
 from kdps.evaluation.search import SearchResult
-from kdps.report.analyses import Analyses, distinct_searches
+from kdps.report.analyses import Analyses
 from kdps.report.facts import images_per_query, set_facts
 from kdps.report.showcase import ShownQuery, choose_queries, image_files, show_query
 
@@ -115,7 +115,7 @@ def gather_evaluation(
         seed: of randomly shown ones.
         origin: command, versions, files: label and text.
     """
-    searches = distinct_searches(evaluation)
+    searches = evaluation.distinct_searches()
     rows = tuple(_row(key, search, numbers) for key, search in searches.items())
     first = next(iter(searches.values()))
     shown, pictures_note = _show(first, records, num_queries, seed)

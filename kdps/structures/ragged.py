@@ -26,6 +26,20 @@ def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(shift, counts) + np.arange(offsets[-1], dtype=np.int64)
 
 
+def members_of(groups: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pair each of some groups with all of its rows.
+
+    Args:
+        groups: (G,) groups, in any order and as often as wanted.
+        offsets: (N + 1,) where each group's rows start.
+
+    Returns:
+        (P,) place in ``groups`` and (P,) row of each pair.
+    """
+    counts = offsets[groups + 1] - offsets[groups]
+    return np.repeat(np.arange(len(groups)), counts), expand(offsets[groups], counts)
+
+
 def argmax_per_group(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Index of the largest value of each group; the first one where values are equal.
 

@@ -1,13 +1,22 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kdps.data.galleries import NO_IMAGES
 from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.data.records import make_annotation
-from kdps.data.variants import cross_camera, full_set, multi_view, strict, without_images
+from kdps.data.variants import (
+    cross_camera,
+    full_set,
+    multi_view,
+    restrict_to_cameras,
+    strict,
+    without_images,
+)
 from kdps.errors import KdpsError
 
 A, B, C = (0.0, 0.0, 10.0, 20.0), (20.0, 0.0, 30.0, 20.0), (40.0, 0.0, 50.0, 20.0)
@@ -111,6 +120,38 @@ def test_strict_finds_further_boxes_in_open_galleries() -> None:
     # Image 4 is not in the protocol's truths: a protocol may leave out what it wants.
     assert truths_of(result) == [(1, A), (2, B), (2, A)]
     assert result.galleries[0].excluded.tolist() == [0]
+
+
+def test_some_cameras_of_an_open_gallery() -> None:
+    protocol = make_protocol(None, [(1, A), (2, B), (4, C)], excluded=[0])
+    result = restrict_to_cameras(protocol, [1])
+    assert (result.name, result.images) == ("p_c1", protocol.images)
+    assert result.galleries[0].images.tolist() == [1]
+    assert result.galleries[0].excluded.tolist() == []
+    assert truths_of(result) == [(1, A)]
+    result = restrict_to_cameras(protocol, {3, 1})
+    assert (result.name, result.galleries[0].images.tolist()) == ("p_c1_c3", [1, 4, 5])
+    assert protocol.galleries[0].images is None
+
+
+def test_some_cameras_of_a_list_keep_order_and_repetitions() -> None:
+    result = restrict_to_cameras(make_protocol([4, 3, 1, 3], [(3, A), (1, B), (3, C)]), [2])
+    assert result.galleries[0].images.tolist() == [3, 3]
+    assert truths_of(result) == [(3, A), (3, C)]
+
+
+def test_some_cameras_keep_what_is_ignored_in_them() -> None:
+    protocol = make_protocol(None, [])
+    ignored = np.array([2, 4]), np.array([A, B])
+    gallery = replace(protocol.galleries[0], ignored_images=ignored[0], ignored_boxes=ignored[1])
+    (result,) = restrict_to_cameras(replace(protocol, galleries=(gallery,)), [3]).galleries
+    assert result.ignored_images.tolist() == [4]
+    assert result.ignored_boxes.tolist() == [list(B)]
+
+
+def test_a_camera_that_is_not_there() -> None:
+    with pytest.raises(KdpsError, match=r"p: no image is of camera 4; there are 1, 2, 3"):
+        restrict_to_cameras(make_protocol(None, []), [2, 4])
 
 
 def test_without_images_forgets_what_was_ignored_there() -> None:

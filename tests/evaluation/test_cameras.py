@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdps.data.galleries import NO_IMAGES, open_gallery_protocol
-from kdps.data.protocol import Gallery, Query, SearchProtocol
+from kdps.data.protocol import Query, SearchProtocol
 from kdps.data.records import make_annotation
+from kdps.data.variants import restrict_to_cameras, strict
 from kdps.errors import KdpsError
-from kdps.evaluation.cameras import restrict_to_cameras, score_camera_pairs
+from kdps.evaluation.cameras import score_camera_pairs
 from kdps.evaluation.search import score_search
 from kdps.structures.detections import Detections
 
@@ -90,30 +91,17 @@ def test_settings_reach_the_search() -> None:
     assert score_camera_pairs(detections, protocol, weighted=True).mean_ap[0, 1] == 1
 
 
-def test_restricted_open_gallery() -> None:
-    _, protocol = make_world(GOLDEN, queries=[0, 3])
-    restricted = restrict_to_cameras(protocol, [2])
-    assert restricted.name == "made_c2"
-    assert restricted.images == protocol.images
-    first, second = restricted.galleries
-    assert first.images.tolist() == [1, 2]  # image 0 is the query's own
-    assert first.truth_images.tolist() == [1]
-    assert second.images.tolist() == [0, 1, 2]
-    assert second.truth_images.tolist() == [0, 1]
-    assert second.truth_boxes.tolist() == [list(BOX)] * 2
-    assert protocol.galleries[0].images is None
-    assert restrict_to_cameras(protocol, {5, 2}).name == "made_c2_c5"
-
-
-def test_restricted_list_keeps_order_and_repetitions() -> None:
-    _, protocol = make_world(GOLDEN, queries=[0])
-    boxes = np.array([BOX, BOX, BOX]) + np.arange(3)[:, None]
-    gallery = Gallery(np.array([4, 3, 1, 3]), NO_IMAGES, np.array([3, 1, 3]), boxes)
-    protocol = replace(protocol, galleries=(gallery,))
-    (restricted,) = restrict_to_cameras(protocol, [5]).galleries
-    assert restricted.images.tolist() == [4, 3, 3]
-    assert restricted.truth_images.tolist() == [3, 3]
-    assert restricted.truth_boxes[:, 0].tolist() == [10, 12]
+def test_a_person_who_is_there_twice_has_to_be_found_twice() -> None:
+    detections, protocol = make_world(GOLDEN, queries=[0])
+    further = (200.0, 10.0, 240.0, 110.0)
+    records = [
+        {"image_id": name, "annotations": [make_annotation(BOX, person)]}
+        for name, (_, person, _) in zip(detections.names, GOLDEN, strict=True)
+    ]
+    records[3]["annotations"].append(make_annotation(further, 1))
+    protocol = strict(protocol, records)
+    pairs = score_camera_pairs(detections, protocol, repeats="each")
+    assert pairs.mean_ap[0, :2].tolist() == [1, 0.25]
 
 
 def test_what_is_ignored_stays_so_in_its_camera() -> None:
@@ -123,16 +111,11 @@ def test_what_is_ignored_stays_so_in_its_camera() -> None:
         protocol.galleries[0], ignored_images=np.array([2, 4]), ignored_boxes=np.array([BOX, BOX])
     )
     protocol = replace(protocol, galleries=(gallery,))
-    (restricted,) = restrict_to_cameras(protocol, [5]).galleries
-    assert restricted.ignored_images.tolist() == [4]
-    assert restricted.ignored_boxes.tolist() == [list(BOX)]
     assert score_camera_pairs(detections, protocol).mean_ap[0, :2].tolist() == [1, 1]
 
 
 def test_errors() -> None:
     detections, protocol = make_world(GOLDEN, queries=[0])
-    with pytest.raises(KdpsError, match=r"made: no image is of camera 4; there are 2, 5, 7"):
-        restrict_to_cameras(protocol, [2, 4])
     one = replace(protocol, cam_ids=np.zeros(len(GOLDEN), dtype=np.int64))
     with pytest.raises(KdpsError, match=r"^made: .*needs images of two.*of camera 0$"):
         score_camera_pairs(detections, one)

@@ -17,6 +17,7 @@ from kdps.data.protocol import Gallery, Query, SearchProtocol
 from kdps.data.records import make_annotation
 from kdps.errors import KdpsError
 from kdps.evaluation.annotated import annotated_as_detections
+from kdps.evaluation.entries import REPEATS, Repeats
 from kdps.evaluation.errors import FIRST_WRONG_KINDS, split_errors
 from kdps.evaluation.search import score_search
 from kdps.structures.detections import Detections
@@ -223,6 +224,30 @@ def test_a_repeated_listing_is_no_error_of_the_detector() -> None:
     assert split.mean_ap == split.missed_mended == split.ranking_mended == 50
 
 
+def test_a_copy_of_an_image_is_found_and_missed_by_itself() -> None:
+    images = (QUERY_FRAME, ([(PERSON, 1, 0.4)], [(PERSON, 0.9)]), ([(PERSON, 1, 0.4)], []))
+    detections, records, protocol = make_world(*images)
+    twice = Gallery(
+        np.array([1, 1, 2, 2]), NO_IMAGES, np.array([1, 1, 2, 2]), np.array([PERSON] * 4)
+    )
+    protocol = replace(protocol, galleries=(twice,))
+    split = split_errors(detections, records, protocol, repeats="copies")
+    assert (split.num_truths, split.num_matched, split.num_missed) == (4, 2, 2)
+    assert (split.num_repeated, split.mean_ap, split.missed_mended) == (0, 50, 100)
+    without = split_errors(bare(detections), records, protocol, repeats="copies")
+    assert (without.num_left_out, without.missed_mended) == (2, 100)
+
+
+def test_each_of_two_boxes_of_a_person_in_an_image() -> None:
+    images = (QUERY_FRAME, ([(PERSON, 1, 0.8), (ELSEWHERE, 1, 0.7)], [(PERSON, 0.9)]))
+    detections, records, protocol = make_world(*images)
+    both = Gallery(None, np.array([0]), np.array([1, 1]), np.array([PERSON, ELSEWHERE]))
+    protocol = replace(protocol, galleries=(both,))
+    split = split_errors(detections, records, protocol, repeats="each")
+    assert (split.num_truths, split.num_matched, split.num_missed) == (2, 1, 1)
+    assert (split.mean_ap, split.missed_mended, split.ranking_mended) == (50, 100, 50)
+
+
 @pytest.mark.parametrize(("shift", "left_out"), [(1, 0), (5, 1)])
 def test_a_truth_is_an_annotated_box_up_to_rounding(shift: float, left_out: int) -> None:
     detections, records, protocol = make_world(QUERY_FRAME, ([(PERSON, 1, 0.4)], []))
@@ -335,11 +360,11 @@ def reference_counts(
 
 
 @settings(max_examples=200)
-@given(worlds(), st.booleans())
-def test_counts_and_mended_numbers_agree(world: Any, weighted: bool) -> None:
-    split = split_errors(*world, weighted=weighted)
+@given(worlds(), st.booleans(), st.sampled_from(REPEATS))
+def test_counts_and_mended_numbers_agree(world: Any, weighted: bool, repeats: Repeats) -> None:
+    split = split_errors(*world, weighted=weighted, repeats=repeats)
     detections, records, protocol = world
-    result = score_search(detections, protocol, weighted=weighted)
+    result = score_search(detections, protocol, weighted=weighted, repeats=repeats)
     assert split.mean_ap == pytest.approx(result.metrics()["mAP"])
     assert split.num_matched == sum(len(ranks) for ranks in result.ranks)
     counts = (split.num_matched, split.num_missed, split.num_badly_placed)

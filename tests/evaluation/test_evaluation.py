@@ -61,6 +61,13 @@ def test_galleries_have_keys_that_are_foretold(world, galleries, keys) -> None:
     assert found == set(reported_metrics(galleries, annotated=True))
 
 
+def test_a_search_under_two_keys_is_one(world) -> None:
+    detections, records, protocol = world
+    evaluation = evaluate_detections(detections, records, {50: protocol})
+    search = evaluation.searches["person_search_g50"]
+    assert evaluation.distinct_searches() == {"person_search": search}
+
+
 def test_json_says_what_was_done(world) -> None:
     detections, records, protocol = world
     evaluation = evaluate_detections(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from kdps.evaluation.metrics import average_precision, iou_threshold, paired_iou
+from kdps.evaluation.metrics import average_precision, iou_threshold, is_on_person, paired_iou
 
 # Few distinct values, so that most examples have equal scores.
 labelled_scores = st.lists(
@@ -51,6 +51,13 @@ def test_iou_threshold_is_lower_for_tiny_boxes_only() -> None:
     boxes = np.array([[0, 0, 10, 20], [0, 0, 40, 80], [0, 0, 100, 200]])
     # 200 / (20 * 30) = 1/3; 3200 / (50 * 90) = 0.71, cut to 0.5.
     np.testing.assert_allclose(iou_threshold(boxes), [1 / 3, 0.5, 0.5])
+
+
+def test_is_on_person_by_the_threshold_of_each_truth() -> None:
+    truths = np.array([[0, 0, 20, 100], [0, 0, 20, 100], [0, 0, 8, 8], [5, 5, 5, 9]], float)
+    boxes = np.array([[0, 0, 20, 50], [0, 0, 20, 49], [0, 0, 13, 13], [0, 0, 20, 20]], float)
+    # IoU 0.5, 0.49, 0.38 (the threshold of the small one is 0.198), 0 with a truth without area.
+    assert is_on_person(truths, boxes).tolist() == [True, False, True, False]
 
 
 def test_paired_iou_has_no_one_pixel_margin() -> None:

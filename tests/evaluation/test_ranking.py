@@ -1,11 +1,14 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdps.evaluation import ranking as ranking_module
 from kdps.evaluation.metrics import average_precision
 from kdps.evaluation.ranking import rank_candidates
 
@@ -30,12 +33,13 @@ def test_by_hand() -> None:
     assert ranking.best.tolist() == [1, 0, 3]
 
 
-@given(candidates, st.integers(0, 12))
-def test_agrees_with_a_stable_sort(rows: list[tuple[float, bool]], top: int) -> None:
+@given(candidates, st.integers(0, 12), st.sampled_from([0, 4096]))
+def test_agrees_with_a_stable_sort(rows: list[tuple[float, bool]], top: int, short: int) -> None:
     similarity, positives = arrays(rows)
     order = [i for i in range(len(rows)) if similarity[i] > -np.inf]
     order.sort(key=lambda i: -similarity[i])
-    ranking = rank_candidates(similarity, positives, top)
+    with mock.patch.object(ranking_module, "_SHORT", short):
+        ranking = rank_candidates(similarity, positives, top)
     assert ranking.best.tolist() == order[:top]
     assert ranking.ranks.tolist() == [order.index(i) + 1 for i in positives]
     if len(positives):
@@ -49,4 +53,5 @@ def test_a_long_list_is_cut_before_it_is_sorted(seed: int, distinct: int, top: i
     similarity = rng.integers(0, distinct, 16 * 4 * 5 + 3).astype(np.float32)
     similarity[rng.integers(0, len(similarity), 20)] = -np.inf
     order = np.argsort(-similarity, kind="stable")
-    assert rank_candidates(similarity, order[:0], top).best.tolist() == order[:top].tolist()
+    with mock.patch.object(ranking_module, "_SHORT", 0):
+        assert rank_candidates(similarity, order[:0], top).best.tolist() == order[:top].tolist()

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdps.structures.ragged import argmax_per_group, expand, find_sorted, offsets_of
+from kdps.structures.ragged import argmax_per_group, expand, find_sorted, members_of, offsets_of
 
 
 def test_offsets_begin_with_zero_and_end_with_the_total() -> None:
@@ -19,6 +19,12 @@ def test_expand_is_the_joined_ranges(groups: list[tuple[int, int]]) -> None:
     counts = np.array([count for _, count in groups], dtype=np.int64)
     expected = [row for start, count in groups for row in range(start, start + count)]
     assert expand(starts, counts).tolist() == expected
+
+
+def test_members_of_groups_in_any_order() -> None:
+    place, row = members_of(np.array([2, 0, 2, 1]), np.array([0, 2, 2, 5]))
+    assert place.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert row.tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0])), max_size=20))

@@ -6,8 +6,7 @@ from __future__ import annotations
 from detectron2.structures import Instances, pairwise_iou
 
 from kdps.errors import KdpsError
-
-QUERY_MODES = ("given_box", "best_iou")
+from kdps.evaluation.settings import QUERY_MODES
 
 
 def check_query_mode(mode: str) -> None:
