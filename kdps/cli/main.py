@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "make, check and show data sets",
     "search": "find the person in a box of one image in a folder of images",
     "report": "evaluate a model and write a table and an HTML page",
+    "detect": "run a model over images and write a detections file",
     "evaluate": "score a file of detections, by any code, on a test set",
     "compare": "compare two evaluations query by query",
 }

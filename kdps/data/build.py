@@ -11,12 +11,18 @@ from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetCatalog,
     DatasetFromList,
+    MapDataset,
     build_detection_test_loader,
     build_detection_train_loader,
 )
-from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.data.build import (
+    filter_images_with_only_crowd_annotations,
+    trivial_batch_collator,
+)
+from detectron2.data.samplers import InferenceSampler
 from torch.utils.data import DataLoader, Dataset
 
+from kdps.data.batching import EqualSizeBatches, padded_sizes
 from kdps.data.dataset_mapper import PersonSearchDatasetMapper
 from kdps.data.samplers import ResumableTrainingSampler
 from kdps.data.training import get_training_dicts
@@ -85,7 +91,10 @@ def train_sampler(loader: DataLoader) -> ResumableTrainingSampler:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> DataLoader:
-    """The loader of a test set: every image once, shared among the ranks, in record order.
+    """The loader of a test set: every image once, shared among the ranks.
+
+    Images come in record order, in batches of TEST.IMS_PER_BATCH only such as need no padding to
+    each other's size (see ``kdps.data.batching``).
 
     Raises:
         KdpsError: the set is missing or has no image.
@@ -95,9 +104,19 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = N
         raise KdpsError(f"DATASETS.TEST: data set {dataset_name!r} has no image")
     if mapper is None:
         mapper = PersonSearchDatasetMapper(cfg, is_train=False)
-    return build_detection_test_loader(
-        records,
-        mapper=mapper,
-        batch_size=cfg.TEST.IMS_PER_BATCH,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    return records_loader(cfg, records, mapper)
+
+
+def records_loader(cfg: CfgNode, records: list[dict[str, Any]], mapper: Mapper) -> DataLoader:
+    """The loader of :func:`build_test_loader` for some records."""
+    workers = cfg.DATALOADER.NUM_WORKERS
+    if cfg.TEST.IMS_PER_BATCH == 1:
+        return build_detection_test_loader(records, mapper=mapper, num_workers=workers)
+    own = list(InferenceSampler(len(records)))
+    sizes = padded_sizes(cfg, [records[index] for index in own])
+    return DataLoader(
+        MapDataset(DatasetFromList(records, copy=False), mapper),
+        batch_sampler=EqualSizeBatches(own, sizes, cfg.TEST.IMS_PER_BATCH),
+        num_workers=workers,
+        collate_fn=trivial_batch_collator,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 import numpy as np
 from detectron2.structures import Instances
 
+from kdps.data.protocol import SearchProtocol
 from kdps.errors import KdpsError
+from kdps.evaluation.detections_file import check_detections
+from kdps.evaluation.query_by_iou import embed_queries_by_iou
 from kdps.structures.detections import Detections
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,28 @@ class ImagePrediction:
             annotated_emb=None if annotated is None else _to_numpy(annotated.pred_embeddings),
             has_queries=queries is not None,
         )
+
+
+def assemble_for_protocol(
+    predictions: Sequence[ImagePrediction], protocol: SearchProtocol, meta: Mapping[str, Any]
+) -> Detections:
+    """Put the predictions of a test set into protocol order, with an embedding for each query.
+
+    Queries of a model that embeds no boxes take the detection that overlaps theirs most.
+
+    Raises:
+        KdpsError: as ``assemble_detections``.
+    """
+    detections = assemble_detections(predictions, protocol.images, len(protocol.queries), meta)
+    if not any(prediction.has_queries for prediction in predictions):
+        logger.info(
+            "The model embeds no query boxes: each query takes the embedding of the detection "
+            "that overlaps it most"
+        )
+        detections = embed_queries_by_iou(detections, protocol)
+        detections.meta["query_mode"] = "best_iou"
+    check_detections(detections, protocol.name)
+    return detections
 
 
 def assemble_detections(

@@ -22,10 +22,9 @@ from detectron2.utils.logger import create_small_table
 
 from kdps.data.catalog import get_protocol
 from kdps.data.protocol import GalleryName
-from kdps.evaluation.assemble import ImagePrediction, assemble_detections
-from kdps.evaluation.detections_file import check_detections, save_detections
+from kdps.evaluation.assemble import ImagePrediction, assemble_for_protocol
+from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.evaluation import Evaluation, evaluate_detections
-from kdps.evaluation.query_by_iou import embed_queries_by_iou
 from kdps.evaluation.results_file import write_json
 from kdps.evaluation.settings import SearchSettings
 from kdps.structures.detections import Detections
@@ -109,11 +108,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
             "settings": SearchSettings.from_config(cfg),
             "gallery_sizes": node.GALLERY_SIZES,
             "detection_score_thresh": node.DETECTION_SCORE_THRESH,
-            "meta": {
-                "method": _method_name(cfg),
-                "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
-                "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
-            },
+            "meta": detections_meta(cfg, dataset_name),
         }
 
     def describe(self, **meta: Any) -> None:
@@ -156,7 +151,8 @@ class PersonSearchEvaluator(DatasetEvaluator):
             predictions = list(itertools.chain(*comm.gather(predictions, dst=0)))
             if not comm.is_main_process():
                 return OrderedDict()
-        detections = self._assemble(predictions)
+        protocol = next(iter(self._protocols.values()))
+        detections = assemble_for_protocol(predictions, protocol, self._meta)
         evaluation = evaluate_detections(
             detections,
             DatasetCatalog.get(self._dataset_name),
@@ -174,27 +170,24 @@ class PersonSearchEvaluator(DatasetEvaluator):
             self._write(Path(self._output_dir), detections, evaluation)
         return results
 
-    def _assemble(self, predictions: Sequence[ImagePrediction]) -> Detections:
-        """The predictions in the order of the protocol, validated."""
-        protocol = next(iter(self._protocols.values()))
-        detections = assemble_detections(
-            predictions, protocol.images, len(protocol.queries), self._meta
-        )
-        if not any(prediction.has_queries for prediction in predictions):
-            self._logger.info(
-                "The model embeds no query boxes: each query takes the embedding of the detection "
-                "that overlaps it most"
-            )
-            detections = embed_queries_by_iou(detections, protocol)
-            detections.meta["query_mode"] = "best_iou"
-        check_detections(detections, self._dataset_name)
-        return detections
-
     def _write(self, folder: Path, detections: Detections, evaluation: Evaluation) -> None:
         PathManager.mkdirs(str(folder))
         save_detections(detections, folder / "detections.npz")
         write_json(evaluation.as_dict(), folder / "person_search_results.json")
         self._logger.info(f"Wrote detections.npz and person_search_results.json to {folder}")
+
+
+def detections_meta(cfg: CfgNode, dataset: str) -> dict[str, Any]:
+    """What a detections file should say of the model and the search that its config asks for."""
+    settings = SearchSettings.from_config(cfg)
+    return {
+        "method": _method_name(cfg),
+        "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
+        "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        "dataset": dataset,
+        "score_thresh": settings.score_thresh,
+        "weighted": settings.weighted,
+    }
 
 
 def _method_name(cfg: CfgNode) -> str:

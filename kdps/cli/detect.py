@@ -1,0 +1,141 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""``kdps detect``: run a model over images and write the detections file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+import kdps.modeling  # noqa: F401  (registers the models)
+from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
+from kdps.checkpoint.fingerprint import weights_hash
+from kdps.cli.model_source import add_model_arguments, model_config
+from kdps.cli.parsers import add_command
+from kdps.config.validation import check_inference
+from kdps.data.catalog import get_protocol
+from kdps.data.protocol import SearchProtocol
+from kdps.data.sources import source_of_name
+from kdps.engine.detect import detect_records
+from kdps.errors import KdpsError
+from kdps.evaluation.assemble import assemble_detections, assemble_for_protocol
+from kdps.evaluation.detections_file import save_detections
+from kdps.evaluation.person_search_evaluation import detections_meta
+from kdps.evaluation.prediction_parts import PredictionParts
+from kdps.search.images import find_images
+from kdps.utils.output import check_writable
+
+_EXAMPLE = """examples:
+  kdps detect --config-file configs/PRW/seqnet_R_50_C4.yaml --weights model_best.pth \\
+      --dataset prw_test --output detections.npz
+  kdps detect --config-file configs/PRW/seqnet_R_50_C4.yaml --weights model_best.pth \\
+      --images footage/frames --batch-size 8 --output frames.npz
+
+An interrupted run goes on when it is started again: what it has found waits in OUTPUT.parts."""
+
+
+def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
+    """Add the subcommand ``detect``."""
+    parser = add_command(
+        commands,
+        "detect",
+        summary,
+        _EXAMPLE,
+        "Detect and embed the people of a test set, with its queries, or of a folder of images, "
+        "and write them into a detections file (.npz), which `kdps evaluate` scores.",
+    )
+    add_model_arguments(parser)
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument("--dataset", metavar="NAME", help="registered test set")
+    images.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of images, with its subfolders"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FILE", help="the detections file (.npz)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="images at once; default: TEST.IMS_PER_BATCH"
+    )
+    parser.add_argument("--gt-boxes", action="store_true", help="embed annotated boxes as well")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Detect and write the file.
+
+    Raises:
+        KdpsError: a file, an option, the config or the data set is at fault.
+    """
+    cfg = _load_config(args)
+    if args.output.suffix != ".npz":
+        raise KdpsError(f"--output: {args.output} does not end in .npz")
+    check_writable(args.output)
+    protocol: SearchProtocol | None = None
+    if args.dataset:
+        source = source_of_name(args.dataset)
+        if source.protocol is None:
+            raise KdpsError(f"--dataset: {args.dataset} is a training set, it has no queries")
+        protocol, records = get_protocol(args.dataset), DatasetCatalog.get(args.dataset)
+    else:
+        records = _records_of(args.images)
+    model = build_model(cfg)
+    PersonSearchCheckpointer(model).load_complete(cfg.MODEL.WEIGHTS)
+    model.eval()
+    weights = weights_hash(model)
+    meta = {**detections_meta(cfg, args.dataset or str(args.images)), "weights_sha256": weights}
+    parts = PredictionParts(
+        args.output.with_name(args.output.name + ".parts"),
+        {"weights": weights, "config": _what_decides(cfg), "images": str(args.images)},
+    )
+    predictions = detect_records(cfg, model, records, parts)
+    if protocol is None:
+        names = [record["image_id"] for record in records]
+        detections = assemble_detections(predictions, names, 0, meta)
+    else:
+        detections = assemble_for_protocol(predictions, protocol, meta)
+    save_detections(detections, args.output)
+    parts.remove()
+    sys.stdout.write(
+        f"Wrote {args.output}: {len(detections.names)} images, {len(detections.det)} detections, "
+        f"{len(detections.query_emb)} queries, embeddings of {detections.emb.shape[1]} numbers\n"
+    )
+
+
+def _load_config(args: argparse.Namespace) -> CfgNode:
+    cfg = model_config(args)
+    if not cfg.MODEL.WEIGHTS:
+        raise KdpsError("--weights: name the trained model")
+    if args.batch_size is not None:
+        if args.batch_size < 1:
+            raise KdpsError(f"--batch-size: must be at least 1, not {args.batch_size}")
+        cfg.TEST.IMS_PER_BATCH = args.batch_size
+    if args.gt_boxes and not args.dataset:
+        raise KdpsError("--gt-boxes: a folder of images has no annotated boxes")
+    cfg.TEST.PERSON_SEARCH.GT_BOXES = args.gt_boxes
+    check_inference(cfg)
+    return cfg
+
+
+def _records_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "file_name": str(path),
+            "image_id": path.relative_to(folder).as_posix(),
+            "cam_id": 0,
+            "annotations": [],
+        }
+        for path in find_images(folder)
+    ]
+
+
+def _what_decides(cfg: CfgNode) -> str:
+    """The part of a config that what is found in an image depends on."""
+    decisive = CfgNode({"MODEL": cfg.MODEL, "INPUT": cfg.INPUT, "TEST": cfg.TEST}).clone()
+    decisive.MODEL.WEIGHTS = ""
+    decisive.TEST.IMS_PER_BATCH = 1
+    return decisive.dump()
