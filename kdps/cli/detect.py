@@ -27,6 +27,7 @@ from kdps.evaluation.assemble import assemble_detections, assemble_for_protocol
 from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.person_search_evaluation import detections_meta
 from kdps.evaluation.prediction_parts import PredictionParts
+from kdps.modeling.inference import prepare_for_inference
 from kdps.search.images import find_images
 from kdps.utils.output import check_writable
 
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         records = _records_of(args.images)
     model = build_model(cfg)
     PersonSearchCheckpointer(model).load_complete(cfg.MODEL.WEIGHTS)
-    model.eval()
+    prepare_for_inference(model)
     weights = weights_hash(model)
     meta = {**detections_meta(cfg, args.dataset or str(args.images)), "weights_sha256": weights}
     parts = PredictionParts(

@@ -16,6 +16,7 @@ import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.data.dataset_mapper import build_augmentation
 from kdps.errors import KdpsError
+from kdps.modeling.inference import prepare_for_inference
 
 
 class PersonSearchPredictor:
@@ -40,7 +41,7 @@ class PersonSearchPredictor:
             raise KdpsError("MODEL.WEIGHTS: empty; name the checkpoint of a trained model")
         self.model = build_model(self.cfg)
         PersonSearchCheckpointer(self.model).load_complete(cfg.MODEL.WEIGHTS)
-        self.model.eval()
+        prepare_for_inference(self.model)
         self.augmentations = T.AugmentationList(build_augmentation(self.cfg, False))
 
     @torch.no_grad()
