@@ -3,30 +3,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from kdps.checkpoint.keymaps.coat import COAT_RULES
+from kdps.checkpoint.keymaps.nae import NAE_RULES
+from kdps.checkpoint.keymaps.oim import OIM_RESNET_RULES, OIM_RULES
 from kdps.checkpoint.keymaps.seqnet import SEQNET_RULES
-from kdps.checkpoint.rules import apply_rules
+from kdps.checkpoint.prw_table import PUBLIC_ROWS, renumber_prw_table
+from kdps.checkpoint.rules import Converted, Rule, apply_rules, rules_explain
+from kdps.errors import KdpsError
 
 
-def convert_seqnet(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights of SeqNet (https://github.com/serend1p1ty/SeqNet) for ``SeqROIHeads``.
+@dataclass(frozen=True)
+class Method:
+    """A public implementation whose checkpoints kdps reads.
 
-    The converted model computes the same function.
+    Attributes:
+        title: its name, for messages.
+        rules: what becomes of each entry.
+        wrapper: where in a checkpoint the weights are; they may also come alone.
+        prw_first: PRW's number of the person in the first row of its lookup table of PRW.
+    """
+
+    title: str
+    rules: Sequence[Rule]
+    wrapper: str = "model"
+    prw_first: int = 1
+
+
+METHODS = {
+    "seqnet": Method("SeqNet", SEQNET_RULES),
+    "nae": Method("NAE", NAE_RULES, prw_first=0),
+    "oim": Method("OIM-Net", OIM_RULES),
+    "oim-resnet": Method("OIM-Net's ImageNet weights", OIM_RESNET_RULES),
+    "coat": Method("COAT", COAT_RULES),
+}
+
+
+def convert(checkpoint: Mapping[str, Any], method: str) -> Converted:
+    """Weights of a public implementation for :class:`kdps.modeling.PersonSearchRCNN`.
+
+    The converted model computes the same function. Lookup tables of PRW get the rows of kdps.
+    Pointers of queues that are not in the checkpoint are 0, as when the public code resumes.
 
     Args:
-        checkpoint: a published checkpoint, whose weights are under "model", or these alone.
-
-    Returns:
-        A state dict of :class:`kdps.modeling.PersonSearchRCNN`. The queue's pointer, which is not
-        in the checkpoint, is 0, as when the public code resumes.
+        checkpoint: a published checkpoint, or its weights alone.
+        method: one of ``METHODS``.
 
     Raises:
-        KdpsError: an entry is unknown, missing or of another shape.
+        KdpsError: an entry is unknown, missing or of another shape; the message says so if the
+            checkpoint looks like one of another method.
     """
-    state = apply_rules(checkpoint.get("model", checkpoint), SEQNET_RULES, "SeqNet")
-    state["roi_heads.reid_predictor.oim.memory.pointer"] = torch.zeros((), dtype=torch.int64)
-    return state
+    known = METHODS[method]
+    state = checkpoint.get(known.wrapper, checkpoint)
+    try:
+        converted = apply_rules(state, known.rules, known.title)
+    except KdpsError as error:
+        raise KdpsError(f"{error}{_what_else(checkpoint, method)}") from None
+    weights = converted.weights
+    for table in [name for name in weights if name.endswith(".memory.table")]:
+        if len(weights[table]) == PUBLIC_ROWS:
+            weights[table] = renumber_prw_table(weights[table], known.prw_first)
+        pointer = f"{table.removesuffix('table')}pointer"
+        weights.setdefault(pointer, torch.zeros((), dtype=torch.int64))
+    return converted
+
+
+def _what_else(checkpoint: Mapping[str, Any], method: str) -> str:
+    """What a checkpoint looks like that is not one of ``method``, as the end of a message."""
+    for name, other in METHODS.items():
+        state = checkpoint.get(other.wrapper, checkpoint)
+        if name != method and _names(state) and rules_explain(_names(state), other.rules):
+            return f"; it looks like {other.title} (--from {name})"
+    if any(key.startswith("proposal_generator.") for key in _names(checkpoint.get("model"))):
+        return "; it looks like a checkpoint of kdps, which needs no conversion"
+    return ""
+
+
+def _names(state: Any) -> Iterable[str]:
+    return [key for key in state if isinstance(key, str)] if isinstance(state, Mapping) else []

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,20 +18,40 @@ class Rule:
 
     Attributes:
         pattern: regular expression of the old name.
-        name: the new name, with references to the pattern's groups; None drops the entry (say why
-            beside the rule).
+        name: the new name, with references to the pattern's groups; None drops the entry.
         rows: rows of the old tensor to take, in this order; None takes it as it is.
+        minus: rows of the old tensor to subtract from those.
+        ndim: dimensions that the old tensor must have; None takes any.
+        reason: why the entry is dropped.
+        optional: there may be no such entry.
     """
 
     pattern: str
     name: str | None
     rows: tuple[int, ...] | None = None
+    minus: tuple[int, ...] | None = None
+    ndim: int | None = None
+    reason: str = ""
+    optional: bool = False
 
 
-def apply_rules(
-    state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source: str
-) -> dict[str, torch.Tensor]:
+@dataclass
+class Converted:
+    """What rules made of a checkpoint.
+
+    Attributes:
+        weights: the new names and tensors, which share nothing with the old ones.
+        dropped: the old names that were dropped, with the reasons.
+    """
+
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def apply_rules(state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source: str) -> Converted:
     """Carry over every entry of a state dict by the first rule that matches its name.
+
+    Two entries may become one, if they hold the same.
 
     Args:
         state: names and tensors.
@@ -39,34 +59,62 @@ def apply_rules(
         source: what the weights are of, for messages.
 
     Raises:
-        KdpsError: this is no state dict, no rule knows an entry, a rule knows none, or a tensor has
-            too few rows.
+        KdpsError: this is no state dict, no rule knows an entry, a rule knows none, two entries
+            that are to become one differ, or a tensor has another number of rows or dimensions.
     """
     if not isinstance(state, Mapping):
         raise KdpsError(f"{source}: the checkpoint holds no weights but a {type(state).__name__}")
-    converted: dict[str, torch.Tensor] = {}
-    unused = set(rules)
+    converted = Converted()
+    unused = {rule for rule in rules if not rule.optional}
     for old_name, tensor in state.items():
-        for rule in rules:
-            match = re.fullmatch(rule.pattern, old_name)
-            if match:
-                break
-        else:
+        rule, match = _find(old_name, rules)
+        if rule is None:
             raise KdpsError(f"{source}: the checkpoint has an unknown entry {old_name!r}")
         unused.discard(rule)
         if not isinstance(tensor, torch.Tensor):
             raise KdpsError(f"{source}: {old_name!r} is no tensor but a {type(tensor).__name__}")
         if rule.name is None:
+            converted.dropped[old_name] = rule.reason
             continue
-        if rule.rows is not None:
-            count = len(tensor) if tensor.ndim else 0
-            if count <= max(rule.rows):
-                raise KdpsError(
-                    f"{source}: {old_name!r} has {count} rows, not {max(rule.rows) + 1}"
-                )
-            tensor = tensor[list(rule.rows)]
-        converted[match.expand(rule.name)] = tensor
+        try:
+            tensor = _taken(tensor, rule)
+        except KdpsError as error:
+            raise KdpsError(f"{source}: {old_name!r} {error}") from None
+        name = match.expand(rule.name)
+        known = converted.weights.setdefault(name, tensor)
+        if known is not tensor and not torch.equal(known, tensor):
+            raise KdpsError(f"{source}: {old_name!r} and another entry for {name!r} differ")
     if unused:
         missing = min(rule.pattern for rule in unused)
         raise KdpsError(f"{source}: the checkpoint has no entry like {missing!r}")
     return converted
+
+
+def rules_explain(names: Iterable[str], rules: Sequence[Rule]) -> bool:
+    """Whether rules that are not optional know each of the names, and each of them a name."""
+    needed = [rule for rule in rules if not rule.optional]
+    found = {_find(name, needed)[0] for name in names}
+    return found == set(needed)
+
+
+def _find(name: str, rules: Sequence[Rule]) -> tuple[Rule | None, re.Match | None]:
+    for rule in rules:
+        match = re.fullmatch(rule.pattern, name)
+        if match:
+            return rule, match
+    return None, None
+
+
+def _taken(tensor: torch.Tensor, rule: Rule) -> torch.Tensor:
+    """The rows that a rule takes, as a tensor of their own."""
+    if rule.ndim is not None and tensor.ndim != rule.ndim:
+        raise KdpsError(f"has {tensor.ndim} dimensions, not {rule.ndim}")
+    if rule.rows is None:
+        # A view into a larger tensor would be saved with all of it.
+        return tensor.clone(memory_format=torch.contiguous_format)
+    wanted = max(*rule.rows, *(rule.minus or ())) + 1
+    count = len(tensor) if tensor.ndim else 0
+    if count != wanted:
+        raise KdpsError(f"has {count} rows, not {wanted}")
+    taken = tensor[list(rule.rows)]
+    return taken if rule.minus is None else taken - tensor[list(rule.minus)]

@@ -14,7 +14,8 @@ def add_kdps_config(cfg: CN) -> None:
     cfg.MODEL.FROM_SCRATCH = False
 
     # "shortest_edge" is Detectron2's uint8 resize; "shortest_edge_floor" resizes float pixels
-    # bilinearly to floored sides, as torchvision's detectors (hence SeqNet, NAE, COAT) do.
+    # bilinearly to floored sides, as torchvision's detectors (hence SeqNet, NAE, COAT) do;
+    # "shortest_edge_opencv" is OpenCV's resize of float pixels (OIM-Net).
     cfg.INPUT.RESIZE = "shortest_edge"
 
     _add_model(cfg)
@@ -71,6 +72,14 @@ def _add_model(cfg: CN) -> None:
     # Height and width of a pooled region, for regions that are taller than wide; empty: a square
     # of ROI_BOX_HEAD.POOLER_RESOLUTION.
     cfg.MODEL.ROI_BOX_HEAD.POOLER_SIZE = ()
+    # A region's features are the "max" over it (NAE, SeqNet, COAT) or the "average" (OIM-Net).
+    # ROI_BOX_HEAD.NORM is the norm of the stages on regions; empty: RESNETS.NORM.
+    cfg.MODEL.ROI_BOX_HEAD.REGION_POOL = "max"
+
+    # Blocks of res4 in the trunk of build_post_norm_resnet; the others are PostNormBoxHead's (3 of
+    # 6 is OIM-Net's choice).
+    cfg.MODEL.POST_NORM_RESNET = CN()
+    cfg.MODEL.POST_NORM_RESNET.RES4_TRUNK_BLOCKS = 3
 
     # The ResNet of basic blocks that build_tiny_resnet makes: stem of stride 4, stages res2 to res4
     # (output channels, blocks and stride of each), and the stage of TinyBoxHead. Sizes are ours.
@@ -90,6 +99,8 @@ def _add_model(cfg: CN) -> None:
     ps.SIZE_DIVISIBILITY = 0
 
     reid = cfg.MODEL.REID_HEAD = CN()
+    # From region features to embeddings: "NormAwareEmbedding" (NAE, SeqNet, COAT) or
+    # "LinearEmbedding" (OIM-Net).
     reid.NAME = "NormAwareEmbedding"
     reid.EMBEDDING_DIM = 256
     # Identities in the lookup table and length of the circular queue; -1 takes them from the
@@ -101,13 +112,40 @@ def _add_model(cfg: CN) -> None:
     # Leave slots of table and queue that hold nothing yet out of the softmax. False lets them take
     # part with a similarity of zero, as the public implementations of OIM do.
     reid.OIM_MASK_EMPTY = True
+    # Keep rows of the lookup table at unit length, as OIM's paper, NAE, SeqNet and COAT do. The
+    # PyTorch OIM-Net, and AlignPS on CUHK-SYSU, do not.
+    reid.OIM_NORMALISE = True
     # Weights of the OIM loss and of the norm-aware head's other losses.
     reid.LOSS_WEIGHT = 1.0
     reid.CLS_LOSS_WEIGHT = 1.0
     reid.BBOX_REG_LOSS_WEIGHT = 1.0
-    # IoU threshold of the last suppression of SeqNet, whose refined boxes overlap more than
-    # proposals (ROI_HEADS.NMS_THRESH_TEST is that of its first stage).
+    # Weight of a classification of identities beside OIM (COAT: 0.1 on CUHK-SYSU, 0.5 on PRW); 0
+    # has none.
+    reid.ID_LOSS_WEIGHT = 0.0
+    # IoU threshold of the last suppression of SeqNet and COAT, whose refined boxes overlap more
+    # than proposals (ROI_HEADS.NMS_THRESH_TEST is that of the stages before).
     reid.NMS_THRESH_TEST = 0.5
+
+    _add_coat(cfg)
+
+
+def _add_coat(cfg: CN) -> None:
+    # The cascade of CoatROIHeads has Detectron2's keys, MODEL.ROI_BOX_CASCADE_HEAD. All values here
+    # are COAT's.
+    coat = cfg.MODEL.COAT = CN()
+    # Box head of the re-ID stages (ROI_BOX_HEAD.NAME is that of stage 1).
+    coat.REID_BOX_HEAD = "OccludedTransformerBoxHead"
+    # Channels of the transformers of a stage together, and of what the stage makes of a region.
+    coat.DIM = 512
+    coat.OUTPUT_CHANNELS = 2048
+    # Side of the patch that a token describes: one transformer for each, all of the same size.
+    coat.TOKEN_KERNELS = (1, 3)
+    coat.NUM_LAYERS = 1
+    coat.NUM_HEADS = 8
+    # Hidden channels of the feed-forward networks over those of a token.
+    coat.FFN_RATIO = 4
+    # Cells across the stripes that regions exchange in training.
+    coat.STRIPE_WIDTH = 1
 
 
 def get_cfg() -> CN:

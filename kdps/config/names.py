@@ -28,7 +28,10 @@ NORMS = (
 # Of Detectron2's ROIPooler, those that pool upright boxes.
 POOLER_TYPES = ("ROIAlign", "ROIAlignV2", "ROIPool")
 # Backbones whose outputs are MODEL.RESNETS.OUT_FEATURES.
-RESNETS = ("build_person_search_resnet", "build_resnet_backbone", "build_tiny_resnet")
+RESNETS = (
+    *("build_person_search_resnet", "build_post_norm_resnet"),
+    *("build_resnet_backbone", "build_tiny_resnet"),
+)
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -60,6 +63,8 @@ def check_names(cfg: CfgNode) -> None:
 
 def _check_rcnn(model: CfgNode) -> None:
     """The parts that ``PersonSearchRCNN`` is made of."""
+    from kdps.modeling.roi_heads.box_head import REGION_POOLS
+
     for key, name, registry in (
         ("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, ROI_BOX_HEAD_REGISTRY),
         (
@@ -71,6 +76,8 @@ def _check_rcnn(model: CfgNode) -> None:
         check_known(key, name, [known for known, _ in registry])
     check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
     check_known("MODEL.ROI_BOX_HEAD.POOLER_TYPE", model.ROI_BOX_HEAD.POOLER_TYPE, POOLER_TYPES)
+    check_known("MODEL.ROI_BOX_HEAD.REGION_POOL", model.ROI_BOX_HEAD.REGION_POOL, REGION_POOLS)
+    check_known("MODEL.ROI_BOX_HEAD.NORM", model.ROI_BOX_HEAD.NORM, NORMS)
     num_classes = model.ROI_HEADS.NUM_CLASSES
     if num_classes != 1:
         raise KdpsError(f"MODEL.ROI_HEADS.NUM_CLASSES: must be 1, for persons, not {num_classes}")

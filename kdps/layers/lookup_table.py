@@ -20,21 +20,31 @@ class LookupTable(nn.Module):
     is the queue's pointer, so that a resumed run goes on exactly where it stopped.
 
     Attributes:
-        table: (num_pids, dim) float32 buffer, rows of unit length or zero.
+        table: (num_pids, dim) float32 buffer, rows of unit length or zero (of any length where
+            they are not kept normalised).
         queue: (queue_size, dim) float32 buffer, rows of unit length or zero.
         pointer: () int64 buffer, the slot of the queue that is written next.
     """
 
-    def __init__(self, num_pids: int, queue_size: int, dim: int, momentum: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_pids: int,
+        queue_size: int,
+        dim: int,
+        momentum: float = 0.5,
+        normalise: bool = True,
+    ) -> None:
         """
         Args:
             num_pids: labelled identities; 0 for a model that will only be used for search.
             queue_size: length of the circular queue; 0 keeps no unlabelled people.
             dim: size of an embedding.
             momentum: weight of a row's old value in its update, in [0, 1].
+            normalise: keep the rows of the table at unit length, as the paper does.
         """
         super().__init__()
         self.momentum = momentum
+        self.normalise = normalise
         self.register_buffer("table", torch.zeros(num_pids, dim))
         self.register_buffer("queue", torch.zeros(queue_size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
@@ -68,7 +78,7 @@ class LookupTable(nn.Module):
 
     def _update_table(self, embeddings: torch.Tensor, pids: torch.Tensor) -> None:
         # The k-th appearances of all identities touch different rows, so they are one vectorised
-        # step; only repeated identities need another round, because of the normalisation.
+        # step; only repeated identities need another round.
         order = torch.argsort(pids, stable=True)
         _, counts = torch.unique_consecutive(pids[order], return_counts=True)
         starts = counts.cumsum(0) - counts
@@ -76,7 +86,7 @@ class LookupTable(nn.Module):
             rows = order[starts[counts > k] + k]
             old = self.table[pids[rows]]
             new = self.momentum * old + (1.0 - self.momentum) * embeddings[rows]
-            self.table[pids[rows]] = F.normalize(new)
+            self.table[pids[rows]] = F.normalize(new) if self.normalise else new
 
     def _push(self, embeddings: torch.Tensor) -> None:
         size, count = len(self.queue), len(embeddings)

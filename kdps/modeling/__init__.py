@@ -1,21 +1,38 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 """Models. Importing this package registers them with Detectron2."""
 
-from kdps.modeling.anchor_generator import RoundedAnchorGenerator
-from kdps.modeling.backbone import build_person_search_resnet, build_tiny_resnet
+from kdps.modeling.anchor_generator import CaffeAnchorGenerator, RoundedAnchorGenerator
+from kdps.modeling.backbone import (
+    build_person_search_resnet,
+    build_post_norm_resnet,
+    build_tiny_resnet,
+)
+from kdps.modeling.inclusive_rpn import InclusiveRPN
 from kdps.modeling.meta_arch import PersonSearchRCNN
 from kdps.modeling.proposal_generator import PersonSearchRPN
-from kdps.modeling.reid_heads import REID_HEADS_REGISTRY, NormAwareEmbedding, build_reid_head
-from kdps.modeling.roi_heads import SeqROIHeads
+from kdps.modeling.reid_heads import (
+    REID_HEADS_REGISTRY,
+    LinearEmbedding,
+    NormAwareEmbedding,
+    build_reid_head,
+)
+from kdps.modeling.roi_heads import CoatROIHeads, NormAwareROIHeads, OIMROIHeads, SeqROIHeads
 
 __all__ = [
     "REID_HEADS_REGISTRY",
+    "CaffeAnchorGenerator",
+    "CoatROIHeads",
+    "InclusiveRPN",
+    "LinearEmbedding",
     "NormAwareEmbedding",
+    "NormAwareROIHeads",
+    "OIMROIHeads",
     "PersonSearchRCNN",
     "PersonSearchRPN",
     "RoundedAnchorGenerator",
     "SeqROIHeads",
     "build_person_search_resnet",
+    "build_post_norm_resnet",
     "build_reid_head",
     "build_tiny_resnet",
 ]

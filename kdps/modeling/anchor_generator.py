@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Anchors of torchvision's detectors, on which SeqNet, NAE and COAT are built."""
+"""Anchors of the detectors on which published methods are built: torchvision's and Caffe's."""
 
 from __future__ import annotations
 
@@ -49,3 +49,25 @@ class RoundedAnchorGenerator(DefaultAnchorGenerator):
             shifts = torch.stack([x, y, x, y], dim=-1).reshape(-1, 1, 4)
             anchors.append((shifts + cell).reshape(-1, 4))
         return anchors
+
+
+@ANCHOR_GENERATOR_REGISTRY.register()
+class CaffeAnchorGenerator(RoundedAnchorGenerator):
+    """Anchors of Caffe's Faster R-CNN (OIM-Net): rounded at a size of 16, then enlarged.
+
+    With ``MODEL.ANCHOR_GENERATOR.OFFSET`` 0.5 they are those of its code, where the last corner is
+    a pixel inside of the box, one pixel before the corner here.
+    """
+
+    def generate_cell_anchors(
+        self,
+        sizes: Sequence[float] = (128, 256, 512),
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    ) -> torch.Tensor:
+        """(len(aspect_ratios) * len(sizes), 4) XYXY anchors around the origin, in pixels."""
+        ratios = torch.tensor(aspect_ratios, dtype=torch.float32)
+        scales = torch.tensor(sizes, dtype=torch.float32) / 16
+        widths = (16.0 / ratios.sqrt()).round()
+        w = torch.outer(widths, scales).flatten()
+        h = torch.outer((widths * ratios).round(), scales).flatten()
+        return torch.stack([-w, -h, w, h], dim=1) / 2

@@ -1,15 +1,19 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 """Every config file that the repository ships."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
+from torch import nn
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.config import get_cfg
+from kdps.engine.optimizer import build_clipped_optimizer
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
@@ -67,3 +71,73 @@ def test_the_published_recipe_of_seqnet(name, images, epochs):
     assert per_epoch * epochs == cfg.SOLVER.MAX_ITER
     assert (per_epoch * 16,) == cfg.SOLVER.STEPS
     assert per_epoch - 1 == cfg.SOLVER.WARMUP_ITERS
+
+
+@pytest.mark.parametrize(("name", "images"), [("CUHK-SYSU", 11206), ("PRW", 5704)])
+def test_the_published_recipe_of_nae(name, images):
+    cfg = load(ROOT / "configs" / name / "nae_R_50_C4.yaml")
+    per_epoch = images // cfg.SOLVER.IMS_PER_BATCH
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (5, 0.003)
+    assert per_epoch * 22 == cfg.SOLVER.MAX_ITER
+    assert (per_epoch * 16,) == cfg.SOLVER.STEPS
+    assert per_epoch - 1 == cfg.SOLVER.WARMUP_ITERS
+    assert cfg.MODEL.REID_HEAD.BBOX_REG_LOSS_WEIGHT == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "batch", "epochs", "decay", "id_loss"),
+    [("CUHK-SYSU", 11206, 4, 14, 11, 0.1), ("PRW", 5704, 3, 13, 10, 0.5)],
+)
+def test_the_published_recipe_of_coat(name, images, batch, epochs, decay, id_loss):
+    cfg = load(ROOT / "configs" / name / "coat_R_50_C4.yaml")
+    per_epoch = images // batch
+    assert batch == cfg.SOLVER.IMS_PER_BATCH
+    assert cfg.SOLVER.BASE_LR == 0.003
+    assert per_epoch * epochs == cfg.SOLVER.MAX_ITER
+    assert (per_epoch * decay,) == cfg.SOLVER.STEPS
+    assert per_epoch - 1 == cfg.SOLVER.WARMUP_ITERS
+    reid = cfg.MODEL.REID_HEAD
+    assert reid.LOSS_WEIGHT == 0.5
+    assert reid.BBOX_REG_LOSS_WEIGHT == 10
+    assert id_loss == reid.ID_LOSS_WEIGHT
+    assert cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION == 0.25
+
+
+def test_the_published_recipe_of_oim_net():
+    cfg = load(ROOT / "configs" / "CUHK-SYSU" / "oim_R_50_C4.yaml")
+    solver = cfg.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.WEIGHT_DECAY) == (2, 0.001, 0.0005)
+    assert (solver.MAX_ITER, solver.STEPS) == (50000, (40000,))
+    # PRW's has as many epochs.
+    other = load(ROOT / "configs" / "PRW" / "oim_R_50_C4.yaml").SOLVER
+    epochs = other.MAX_ITER / 5704
+    assert epochs == pytest.approx(solver.MAX_ITER / 11206, rel=1e-3)
+    assert other.STEPS[0] / other.MAX_ITER == solver.STEPS[0] / solver.MAX_ITER
+
+
+@pytest.mark.parametrize("method", ["nae", "oim"])
+def test_biases_have_no_weight_decay_and_those_of_oim_net_move_faster(method):
+    cfg = load(ROOT / "configs" / "CUHK-SYSU" / f"{method}_R_50_C4.yaml")
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    groups = Counter()
+    for group in build_clipped_optimizer(cfg, model).param_groups:
+        key = (group["weight_decay"], group["lr"] / cfg.SOLVER.BASE_LR)
+        groups[key] += len(group["params"])
+    # NAE decays the scale of a norm, OIM-Net does not.
+    expected = {
+        "nae": {(0.0005, 1.0): 2, (0.0, 1.0): 2},
+        "oim": {(0.0005, 1.0): 1, (0.0, 1.0): 1, (0.0, 2.0): 2},
+    }
+    assert groups == expected[method]
+
+
+def test_the_documented_way_to_train_oim_net_from_weights_of_detectron2():
+    text = (ROOT / "configs" / "README.md").read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"train_net\.py --config-file (\S*oim\S*) +(.*)", text)
+    cfg = load(ROOT / command[0])
+    cfg.merge_from_list([*command[1].split(), "MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    names = {name for name in model.state_dict() if name.startswith("backbone.")}
+    assert "backbone.res4.5.conv3.norm.weight" in names
+    assert not any(name.endswith("conv3.bias") for name in names)
+    assert model.roi_heads.box_head.res5[0].conv1.stride == (2, 2)

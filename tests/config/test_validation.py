@@ -39,6 +39,8 @@ FAULTS = [
     (("MODEL.ROI_BOX_HEAD.NAME", ""), "ROI_BOX_HEAD.NAME: unknown value ''"),
     (("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"), "GENERATOR.NAME: unknown"),
     (("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "Foo"), "POOLER_TYPE: unknown value 'Foo'; .*ROIAlign"),
+    (("MODEL.ROI_BOX_HEAD.REGION_POOL", "Foo"), "REGION_POOL: unknown .*known: average, max"),
+    (("MODEL.ROI_BOX_HEAD.NORM", "Foo"), "ROI_BOX_HEAD.NORM: unknown value 'Foo'; .*FrozenBN"),
     (("MODEL.ROI_HEADS.NUM_CLASSES", 80), "ROI_HEADS.NUM_CLASSES: must be 1, for persons, not 80"),
     (("MODEL.ROI_HEADS.IN_FEATURES", ["res3"]), r"'res3' is none of .*OUT_FEATURES \(res4\)"),
     (("MODEL.RESNETS.NORM", "Foo"), "RESNETS.NORM: unknown value 'Foo'; known: .*FrozenBN"),

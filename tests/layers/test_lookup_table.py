@@ -24,7 +24,7 @@ def reference_update(memory, embeddings, pids):
     for x, pid in zip(embeddings, pids.tolist(), strict=True):
         if pid >= 0:
             new = memory.momentum * table[pid] + (1 - memory.momentum) * x
-            table[pid] = new / new.norm()
+            table[pid] = new / new.norm() if memory.normalise else new
         elif len(queue):
             queue[pointer] = x
             pointer = (pointer + 1) % len(queue)
@@ -43,6 +43,12 @@ def test_repeated_identity_is_updated_once_per_row_in_order():
     memory.update(rows([0, 1], [0, 1]), torch.tensor([0, 0]))
     # (1, 0) -> (1, 1)/sqrt 2 -> (0.7071, 1.7071)/1.8478
     torch.testing.assert_close(memory.table, rows([0.382683, 0.923880]))
+
+
+def test_rows_keep_no_unit_length_where_they_need_not():
+    memory = LookupTable(1, 0, 2, momentum=0.5, normalise=False)
+    memory.update(rows([0, 1], [1, 0]), torch.tensor([0, 0]))
+    torch.testing.assert_close(memory.table, rows([0.5, 0.25]))
 
 
 def test_unlabelled_people_go_to_the_queue_in_order_and_around():
@@ -113,10 +119,11 @@ def test_state_holds_table_queue_and_pointer():
     batches=st.lists(st.lists(st.integers(-1, 3), max_size=9), min_size=1, max_size=3),
     queue_size=st.integers(0, 5),
     momentum=st.floats(0.0, 0.9),
+    normalise=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_equals_going_through_the_rows_one_by_one(batches, queue_size, momentum, seed):
-    memory = LookupTable(4, queue_size, 6, momentum)
+def test_equals_going_through_the_rows_one_by_one(batches, queue_size, momentum, normalise, seed):
+    memory = LookupTable(4, queue_size, 6, momentum, normalise)
     for i, batch in enumerate(batches):
         pids = torch.tensor(batch, dtype=torch.int64)
         embeddings = unit_rows(len(batch), 6, seed + i)

@@ -39,6 +39,11 @@ def freeze(backbone: ResNet, how: str) -> None:
         raise KdpsError(f"MODEL.BACKBONE.FREEZE is {how!r}; it must be 'none' or 'stem_affine'")
 
 
+def head_norm(cfg: CfgNode) -> str:
+    """The norm of the stages that work on pooled regions: its own, or that of the trunk."""
+    return cfg.MODEL.ROI_BOX_HEAD.NORM or cfg.MODEL.RESNETS.NORM
+
+
 def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
     """The last stage of the ResNet of ``cfg``, for use on pooled regions.
 
@@ -61,7 +66,7 @@ def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int
         stride_per_block=[2] + [1] * (blocks - 1),
         in_channels=in_channels,
         out_channels=out_channels,
-        norm=resnets.NORM,
+        norm=head_norm(cfg),
         **kwargs,
     )
     return nn.Sequential(*stage), out_channels

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdps.errors import KdpsError
-from kdps.modeling.backbone.resnet import freeze
+from kdps.modeling.backbone.resnet import freeze, head_norm
 
 
 class PatchStem(CNNBlockBase):
@@ -58,8 +58,9 @@ def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     stem = PatchStem(input_shape.channels, tiny.STEM_CHANNELS, cfg.MODEL.RESNETS.NORM)
     stages = []
     in_channels = tiny.STEM_CHANNELS
+    norm = cfg.MODEL.RESNETS.NORM
     for width, blocks, stride in zip(tiny.CHANNELS, tiny.BLOCKS, tiny.STRIDES, strict=True):
-        stages.append(_make_stage(cfg, in_channels, width, blocks, stride))
+        stages.append(_make_stage(in_channels, width, blocks, stride, norm))
         in_channels = width
     backbone = ResNet(stem, stages, out_features=cfg.MODEL.RESNETS.OUT_FEATURES)
     freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
@@ -69,12 +70,14 @@ def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 def build_tiny_head_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
     """The stage that the heads apply to pooled regions, and the number of its output channels."""
     tiny = cfg.MODEL.TINY_RESNET
-    stage = _make_stage(cfg, in_channels, tiny.HEAD_CHANNELS, tiny.HEAD_BLOCKS, tiny.HEAD_STRIDE)
+    stage = _make_stage(
+        in_channels, tiny.HEAD_CHANNELS, tiny.HEAD_BLOCKS, tiny.HEAD_STRIDE, head_norm(cfg)
+    )
     return nn.Sequential(*stage), tiny.HEAD_CHANNELS
 
 
 def _make_stage(
-    cfg: CfgNode, in_channels: int, out_channels: int, blocks: int, stride: int
+    in_channels: int, out_channels: int, blocks: int, stride: int, norm: str
 ) -> list[nn.Module]:
     return ResNet.make_stage(
         BasicBlock,
@@ -82,5 +85,5 @@ def _make_stage(
         stride_per_block=[stride] + [1] * (blocks - 1),
         in_channels=in_channels,
         out_channels=out_channels,
-        norm=cfg.MODEL.RESNETS.NORM,
+        norm=norm,
     )

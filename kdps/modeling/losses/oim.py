@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,3 +79,19 @@ class OIMLoss(nn.Module):
         if self.training and torch.is_grad_enabled():
             memory.update(embeddings, pids)
         return loss
+
+
+def build_oim_loss(cfg: CfgNode) -> OIMLoss:
+    """The loss of ``MODEL.REID_HEAD``, with an empty memory.
+
+    A model that is only evaluated needs none, so sizes of -1 (not known) make none.
+    """
+    reid = cfg.MODEL.REID_HEAD
+    memory = LookupTable(
+        max(reid.NUM_PIDS, 0),
+        max(reid.QUEUE_SIZE, 0),
+        reid.EMBEDDING_DIM,
+        reid.OIM_MOMENTUM,
+        reid.OIM_NORMALISE,
+    )
+    return OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY)

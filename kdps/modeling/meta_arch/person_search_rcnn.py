@@ -11,6 +11,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_po
 from detectron2.structures import Boxes, ImageList, Instances
 
 from kdps.modeling.meta_arch.query_mode import check_query_mode, take_best_overlap
+from kdps.structures.input_size import InputSize
 
 # Boxes that an input may bring along to have them embedded.
 GIVEN = ("queries", "annotated")
@@ -21,8 +22,8 @@ class PersonSearchRCNN(GeneralizedRCNN):
     """Detectron2's R-CNN whose heads also embed people.
 
     The ROI heads return ``pred_embeddings`` with their detections and have
-    ``embed_boxes(features, boxes)`` (see :class:`kdps.modeling.roi_heads.SeqROIHeads`). One pass of
-    the backbone serves the detections of an image and all boxes given for it.
+    ``embed_boxes(features, boxes)`` (see :class:`kdps.modeling.roi_heads.PersonSearchROIHeads`).
+    One pass of the backbone serves the detections of an image and all boxes given for it.
     """
 
     @configurable
@@ -92,14 +93,22 @@ class PersonSearchRCNN(GeneralizedRCNN):
         return outputs
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise, pad (with zeros, after normalising) and batch the images."""
+        """Normalise, pad (with zeros, after normalising) and batch the images.
+
+        Image sizes know their scale, where the input has the ``height`` of the original image.
+        """
         images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
         images = [(x - self.pixel_mean) / self.pixel_std for x in images]
-        return ImageList.from_tensors(
+        batch = ImageList.from_tensors(
             images,
             self.size_divisibility,
             padding_constraints=self.backbone.padding_constraints,
         )
+        batch.image_sizes = [
+            InputSize(size, size[0] / record.get("height", size[0]))
+            for size, record in zip(batch.image_sizes, batched_inputs, strict=True)
+        ]
+        return batch
 
     def _embed_detected(
         self, features: dict[str, torch.Tensor], detected: list[Instances]

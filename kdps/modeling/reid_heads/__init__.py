@@ -1,5 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from kdps.modeling.reid_heads.build import REID_HEADS_REGISTRY, build_reid_head
+from kdps.modeling.reid_heads.linear import LinearEmbedding
 from kdps.modeling.reid_heads.norm_aware import NormAwareEmbedding
 
-__all__ = ["REID_HEADS_REGISTRY", "NormAwareEmbedding", "build_reid_head"]
+__all__ = ["REID_HEADS_REGISTRY", "LinearEmbedding", "NormAwareEmbedding", "build_reid_head"]

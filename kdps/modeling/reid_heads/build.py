@@ -14,7 +14,9 @@ Registry for embedding heads.
 
 The registered object is called with `obj(cfg, input_shape)`, where `input_shape` maps the name of a
 region feature to its ShapeSpec. It is a module whose forward takes these features, each (R, C), and
-returns the embeddings, (R, D) rows of unit length, and the person logits, (R,).
+returns the embeddings, (R, D) rows of unit length, and the person logits, (R,). One that only
+embeds returns None in place of the logits and has an attribute `scores_people` that is False; it
+serves OIMROIHeads, which classifies by itself.
 """
 
 

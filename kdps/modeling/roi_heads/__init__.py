@@ -1,12 +1,27 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-from kdps.modeling.roi_heads.box_head import Res5BoxHead, TinyBoxHead
+from kdps.modeling.roi_heads.box_head import PostNormBoxHead, Res5BoxHead, TinyBoxHead
+from kdps.modeling.roi_heads.coat_roi_heads import CoatROIHeads
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
+from kdps.modeling.roi_heads.norm_aware_roi_heads import NormAwareROIHeads
+from kdps.modeling.roi_heads.oim_roi_heads import OIMROIHeads
+from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
 from kdps.modeling.roi_heads.seq_roi_heads import SeqROIHeads
+from kdps.modeling.roi_heads.transformer_head import (
+    OccludedTransformerBoxHead,
+    TransformerBoxHead,
+)
 
 __all__ = [
+    "CoatROIHeads",
     "NormAwareOutputLayers",
     "NormAwarePredictions",
+    "NormAwareROIHeads",
+    "OIMROIHeads",
+    "OccludedTransformerBoxHead",
+    "PersonSearchROIHeads",
+    "PostNormBoxHead",
     "Res5BoxHead",
     "SeqROIHeads",
     "TinyBoxHead",
+    "TransformerBoxHead",
 ]

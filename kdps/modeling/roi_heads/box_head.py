@@ -11,7 +11,15 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_BOX_HEAD_REGISTRY
 from torch import nn
 
-from kdps.modeling.backbone import build_res5_stage, build_tiny_head_stage
+from kdps.modeling.backbone import (
+    build_post_norm_res4_rest,
+    build_post_norm_res5,
+    build_res5_stage,
+    build_tiny_head_stage,
+)
+
+# Values of MODEL.ROI_BOX_HEAD.REGION_POOL: what a region is described by.
+REGION_POOLS = {"max": torch.amax, "average": torch.mean}
 
 StageBuilder = Callable[[CfgNode, int], tuple[nn.Sequential, int]]
 
@@ -21,6 +29,7 @@ class _StageBoxHead(nn.Module):
 
     def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
         super().__init__()
+        self.pool = REGION_POOLS[cfg.MODEL.ROI_BOX_HEAD.REGION_POOL]
         self.input_channels = input_shape.channels
         self.res5, self.output_channels = type(self).build_stage(cfg, input_shape.channels)
 
@@ -39,9 +48,10 @@ class _StageBoxHead(nn.Module):
             x: (R, C, h, w) pooled regions of the shared feature map.
 
         Returns:
-            "res4": (R, C) maximum over each region; "res5": (R, C') the same after the stage.
+            "res4": (R, C) maximum (or mean) over each region; "res5": (R, C') the same after the
+            stage.
         """
-        return {"res4": x.amax(dim=(2, 3)), "res5": self.res5(x).amax(dim=(2, 3))}
+        return {"res4": self.pool(x, dim=(2, 3)), "res5": self.pool(self.res5(x), dim=(2, 3))}
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
@@ -56,3 +66,18 @@ class TinyBoxHead(_StageBoxHead):
     """The head stage of ``MODEL.TINY_RESNET``."""
 
     build_stage = staticmethod(build_tiny_head_stage)
+
+
+@ROI_BOX_HEAD_REGISTRY.register()
+class PostNormBoxHead(_StageBoxHead):
+    """The blocks of res4 that ``build_post_norm_resnet`` leaves out, and res5 (OIM-Net)."""
+
+    build_stage = staticmethod(build_post_norm_res5)
+
+    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
+        super().__init__(cfg, input_shape)
+        self.res4 = build_post_norm_res4_rest(cfg)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As of the other heads; "res4" describes the region after all of res4."""
+        return super().forward(self.res4(x))

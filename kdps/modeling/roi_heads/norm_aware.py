@@ -13,9 +13,10 @@ from detectron2.structures import Instances
 from torch import nn
 from torch.nn import functional as F
 
-from kdps.layers.lookup_table import LookupTable
-from kdps.modeling.losses import OIMLoss
+from kdps.errors import KdpsError
+from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
+from kdps.modeling.roi_heads.person_search_heads import matched_pids
 
 
 @dataclass
@@ -51,6 +52,7 @@ class NormAwareOutputLayers(nn.Module):
         box2box_transform: Box2BoxTransform,
         smooth_l1_beta: float,
         loss_weights: dict[str, float],
+        id_loss: IdentitySoftmaxLoss | None = None,
     ) -> None:
         """
         Args:
@@ -60,6 +62,7 @@ class NormAwareOutputLayers(nn.Module):
             box2box_transform: coder of the boxes.
             smooth_l1_beta: where the regression loss turns from L2 to L1.
             loss_weights: weights by loss name; 1 where a name is missing.
+            id_loss: a classification of identities, beside OIM (COAT).
         """
         super().__init__()
         self.bbox_pred = nn.Sequential(
@@ -70,6 +73,7 @@ class NormAwareOutputLayers(nn.Module):
             nn.init.zeros_(layer.bias)
         self.embedding_head = embedding_head
         self.oim = oim
+        self.id_loss = id_loss
         self.box2box_transform = box2box_transform
         self.smooth_l1_beta = smooth_l1_beta
         self.loss_weights = loss_weights
@@ -77,21 +81,28 @@ class NormAwareOutputLayers(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         reid = cfg.MODEL.REID_HEAD
-        # A model that is only evaluated needs no memory, so -1 (not known) makes none.
-        memory = LookupTable(
-            max(reid.NUM_PIDS, 0), max(reid.QUEUE_SIZE, 0), reid.EMBEDDING_DIM, reid.OIM_MOMENTUM
-        )
+        embedding_head = build_reid_head(cfg, input_shape)
+        if not getattr(embedding_head, "scores_people", True):
+            raise KdpsError(
+                f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives no person logits, as norm-aware heads "
+                "need them; NormAwareEmbedding does"
+            )
+        id_loss = None
+        if reid.ID_LOSS_WEIGHT > 0 and reid.NUM_PIDS > 0:
+            id_loss = IdentitySoftmaxLoss(reid.NUM_PIDS, reid.EMBEDDING_DIM)
         return {
             "input_shape": input_shape,
-            "embedding_head": build_reid_head(cfg, input_shape),
-            "oim": OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY),
+            "embedding_head": embedding_head,
+            "oim": build_oim_loss(cfg),
             "box2box_transform": Box2BoxTransform(weights=cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS),
             "smooth_l1_beta": cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA,
             "loss_weights": {
                 "loss_nae_cls": reid.CLS_LOSS_WEIGHT,
                 "loss_nae_box_reg": reid.BBOX_REG_LOSS_WEIGHT,
                 "loss_oim": reid.LOSS_WEIGHT,
+                "loss_id": reid.ID_LOSS_WEIGHT,
             },
+            "id_loss": id_loss,
         }
 
     def forward(self, features: dict[str, torch.Tensor]) -> NormAwarePredictions:
@@ -114,14 +125,16 @@ class NormAwareOutputLayers(nn.Module):
 
         Returns:
             "loss_nae_cls" (binary cross entropy, mean over regions), "loss_nae_box_reg" (smooth L1,
-            sum over persons divided by the number of regions) and "loss_oim".
+            sum over persons divided by the number of regions), "loss_oim" and, with an ``id_loss``,
+            "loss_id".
         """
         is_person = cat([p.gt_classes for p in proposals]) == 0
         boxes = cat([p.proposal_boxes.tensor for p in proposals])[is_person]
         # A proposal in the background carries the box and the identity of some person, too: only
         # the rows of is_person may be used.
         gt_boxes = cat([_gt_boxes(p) for p in proposals])[is_person]
-        pids = cat([_gt_pids(p) for p in proposals])[is_person]
+        pids = matched_pids(proposals)[is_person]
+        embeddings = predictions.embeddings[is_person]
         targets = self.box2box_transform.get_deltas(boxes, gt_boxes)
         box_loss = F.smooth_l1_loss(
             predictions.deltas[is_person], targets, beta=self.smooth_l1_beta, reduction="sum"
@@ -131,8 +144,10 @@ class NormAwareOutputLayers(nn.Module):
                 predictions.person_logits, is_person.to(predictions.person_logits.dtype)
             ),
             "loss_nae_box_reg": box_loss / max(len(is_person), 1),
-            "loss_oim": self.oim(predictions.embeddings[is_person], pids),
+            "loss_oim": self.oim(embeddings, pids),
         }
+        if self.id_loss is not None:
+            losses["loss_id"] = self.id_loss(embeddings, pids)
         return {name: loss * self.loss_weights.get(name, 1.0) for name, loss in losses.items()}
 
     def predict_boxes(
@@ -147,9 +162,3 @@ class NormAwareOutputLayers(nn.Module):
 def _gt_boxes(proposals: Instances) -> torch.Tensor:
     # Proposals of an image without people have no gt_boxes; the values are not used then.
     return (proposals.gt_boxes if proposals.has("gt_boxes") else proposals.proposal_boxes).tensor
-
-
-def _gt_pids(proposals: Instances) -> torch.Tensor:
-    if proposals.has("gt_pids"):
-        return proposals.gt_pids
-    return torch.full_like(proposals.gt_classes, -1)

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
-from kdps.modeling.losses import OIMLoss, oim_loss
+from kdps.modeling.losses import OIMLoss, build_oim_loss, oim_loss
+from kdps.utils.testing import tiny_cfg
 
 TABLE = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 QUEUE = torch.tensor([[-1.0, 0.0]])
@@ -136,6 +137,21 @@ def test_identity_outside_the_table():
         loss(torch.tensor([[1.0, 0.0]]), pids_of(0))
 
 
+def test_built_from_the_config():
+    cfg = tiny_cfg("MODEL.REID_HEAD.OIM_SCALE", 7.0, "MODEL.REID_HEAD.OIM_NORMALISE", False)
+    loss = build_oim_loss(cfg)
+    assert loss.scale == 7.0
+    assert not loss.memory.normalise
+    assert loss.memory.table.shape == (5, 16)
+    assert loss.memory.queue.shape == (4, 16)
+
+
+def test_unknown_numbers_of_identities_make_no_memory():
+    unknown = tiny_cfg("MODEL.REID_HEAD.NUM_PIDS", -1, "MODEL.REID_HEAD.QUEUE_SIZE", -1)
+    memory = build_oim_loss(unknown).memory
+    assert len(memory.table) == len(memory.queue) == 0
+
+
 CASES = ["mixed", "no_labelled", "all_background", "only_labelled", "zero_memory", "queue_overrun"]
 
 
@@ -166,6 +182,40 @@ def test_equals_the_published_implementations(case, parity_dir):
     torch.testing.assert_close(loss.memory.table, recorded["lut_after"], rtol=0, atol=1e-6)
     torch.testing.assert_close(loss.memory.queue, recorded["cq_after"], rtol=0, atol=1e-6)
     assert loss.memory.pointer == recorded["header_after"]
+
+
+OIMNET_CASES = [*(case for case in CASES if case != "queue_overrun"), "with_pid0"]
+
+
+@pytest.mark.parametrize("case", OIMNET_CASES)
+def test_equals_the_oim_net_of_pytorch(case, parity_dir):
+    """Loss, gradient and memory; its table keeps no unit length."""
+    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
+    prefix = f"oimnet/{case}/"
+    recorded = {
+        key.removeprefix(prefix): torch.from_numpy(arrays[key])
+        for key in arrays.files
+        if key.startswith(prefix)
+    }
+    loss = OIMLoss(LookupTable(7, 5, 80, normalise=False), scale=10.0, mask_empty=False)
+    loss.memory.table.copy_(recorded["lut"])
+    loss.memory.queue.copy_(recorded["cq"])
+    loss.memory.pointer.copy_(recorded["tail"])
+    raw = recorded["raw_inputs"].clone().requires_grad_()
+    # Published: -2 is the background, -1 unlabelled.
+    person = recorded["pids"] > -2
+    value = loss(F.normalize(raw)[person], recorded["pids"][person])
+    value.backward()
+    # Without a labelled person the published loss is not a number; its gradient is zero.
+    torch.testing.assert_close(
+        value.detach(), recorded["loss"].nan_to_num(0.0), rtol=1e-6, atol=1e-6
+    )
+    torch.testing.assert_close(raw.grad, recorded["grad_raw"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss.memory.table, recorded["lut_after"], rtol=0, atol=1e-6)
+    # The public code writes no more than 64 numbers of an embedding into its queue.
+    queue, written = loss.memory.queue, recorded["cq_after"]
+    torch.testing.assert_close(queue[:, :64], written[:, :64], rtol=0, atol=1e-6)
+    assert loss.memory.pointer == recorded["tail_after"]
 
 
 def test_masking_changes_nothing_once_no_slot_is_empty(parity_dir):

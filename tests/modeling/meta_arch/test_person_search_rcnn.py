@@ -1,4 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from dataclasses import dataclass
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -7,17 +9,60 @@ from detectron2.utils.events import EventStorage
 
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.errors import KdpsError
+from kdps.layers.lookup_table import LookupTable
+from kdps.structures.input_size import scale_of
 from kdps.utils.testing import make_test_batch, make_training_batch, tiny_cfg
 
-LOSSES = {
-    "loss_rpn_cls",
-    "loss_rpn_loc",
-    "loss_cls",
-    "loss_box_reg",
-    "loss_nae_cls",
-    "loss_nae_box_reg",
-    "loss_oim",
+RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
+NAE_LOSSES = {"loss_nae_cls", "loss_nae_box_reg", "loss_oim"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: what it changes in the tiny config, and the losses of its heads."""
+
+    options: tuple
+    losses: set[str]
+
+
+METHODS = {
+    "seqnet": Method((), {"loss_cls", "loss_box_reg", *NAE_LOSSES}),
+    "nae": Method(
+        (
+            *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
+            *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5]),
+            *("MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
+        ),
+        NAE_LOSSES,
+    ),
+    "oim": Method(
+        (
+            *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.REID_HEAD.NAME", "LinearEmbedding"),
+            *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN"),
+            *("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool"),
+            *("MODEL.ROI_BOX_HEAD.REGION_POOL", "average"),
+        ),
+        {"loss_cls", "loss_box_reg", "loss_oim"},
+    ),
+    "coat": Method(
+        (
+            *("MODEL.ROI_HEADS.NAME", "CoatROIHeads", "MODEL.REID_HEAD.ID_LOSS_WEIGHT", 0.5),
+            *("MODEL.ROI_BOX_HEAD.NAME", "TransformerBoxHead", "MODEL.COAT.DIM", 16),
+            *("MODEL.COAT.OUTPUT_CHANNELS", 24, "MODEL.COAT.NUM_HEADS", 2),
+            # Two re-ID stages share the embedding.
+            *("MODEL.REID_HEAD.EMBEDDING_DIM", 8),
+        ),
+        {
+            *("loss_cls", "loss_box_reg"),
+            *(f"{name}_stage{i}" for name in (*NAE_LOSSES, "loss_id") for i in (2, 3)),
+        },
+    ),
 }
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return METHODS[request.param]
 
 
 def build(*opts, seed=0):
@@ -26,7 +71,7 @@ def build(*opts, seed=0):
 
 
 def detector(*opts):
-    """A model in test mode that takes whatever its first stage proposes for a detection."""
+    """A model in test mode that takes whatever its heads propose for a detection."""
     model = build("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, *opts).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -42,73 +87,84 @@ def train(model, batch):
     return losses
 
 
-def memory_of(model):
-    return model.roi_heads.reid_predictor.oim.memory
+def memories_of(model):
+    """One for each stage that embeds."""
+    return [m for m in model.modules() if isinstance(m, LookupTable)]
 
 
-def test_training_step():
-    model = build()
+def oim_losses(losses):
+    return [loss for name, loss in losses.items() if name.startswith("loss_oim")]
+
+
+def assert_every_parameter_takes_part(model):
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+def test_training_step(method):
+    model = build(*method.options)
     losses = train(model, make_training_batch([[0, 1, -1], [1, 4]]))
-    assert losses.keys() == LOSSES
+    assert losses.keys() == RPN_LOSSES | method.losses
     assert all(loss.isfinite() for loss in losses.values())
-    memory = memory_of(model)
-    assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1])
-    assert memory.pointer > 0
+    for memory in memories_of(model):
+        assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1])
+        assert memory.pointer > 0
     # The first batch has an OIM loss of zero (an empty memory), the second has not.
     losses = train(model, make_training_batch([[0, 1, -1], [1, 4]], seed=1))
-    assert losses["loss_oim"] > 0
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    assert all(loss > 0 for loss in oim_losses(losses))
+    assert_every_parameter_takes_part(model)
 
 
 @pytest.mark.parametrize("pids", [[[0, 1], []], [[], []], [[-1], [-1, -1]], [[-1], []]], ids=str)
-def test_batches_without_people_or_without_labelled_people(pids):
-    model = build()
+def test_batches_without_people_or_without_labelled_people(pids, method):
+    model = build(*method.options)
     losses = train(model, make_training_batch(pids))
-    assert losses.keys() == LOSSES
+    assert losses.keys() == RPN_LOSSES | method.losses
     for name, loss in losses.items():
         assert loss.isfinite(), name
-    # With several processes every parameter must take part in every step.
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    # With several processes this is needed in every step.
+    assert_every_parameter_takes_part(model)
     labelled = {pid for image in pids for pid in image if pid >= 0}
-    filled = memory_of(model).table.any(dim=1).nonzero().flatten().tolist()
-    assert filled == sorted(labelled)
-    if not any(pids):
-        assert not memory_of(model).queue.any()
+    for memory in memories_of(model):
+        assert memory.table.any(dim=1).nonzero().flatten().tolist() == sorted(labelled)
+        if not any(pids):
+            assert not memory.queue.any()
 
 
-def test_precise_batch_norm_passes_do_not_move_the_memory():
-    model = build().train()
+def test_precise_batch_norm_passes_do_not_move_the_memory(method):
+    model = build(*method.options).train()
     with torch.no_grad(), EventStorage():
         model(make_training_batch([[0, 1, -1]]))
-    assert not any(buffer.any() for buffer in memory_of(model).buffers())
+    for memory in memories_of(model):
+        assert not any(buffer.any() for buffer in memory.buffers())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_a_step_in_mixed_precision(dtype):
-    model, batch = build(), make_training_batch([[0, 1, -1], [1, 4]])
+def test_a_step_in_mixed_precision(dtype, method):
+    model, batch = build(*method.options), make_training_batch([[0, 1, -1], [1, 4]])
     for _ in range(2):
         with torch.autocast("cpu", dtype):
             losses = train(model, batch)
     assert all(loss.isfinite() for loss in losses.values())
-    assert losses["loss_oim"].dtype == torch.float32
-    assert memory_of(model).table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1], abs=1e-6)
+    assert {loss.dtype for loss in oim_losses(losses)} == {torch.float32}
+    for memory in memories_of(model):
+        norms = memory.table.norm(dim=1).tolist()
+        assert norms == pytest.approx([1, 1, 0, 0, 1], abs=1e-6)
 
 
-def test_identities_beyond_the_table_are_refused():
+def test_identities_beyond_the_table_are_refused(method):
     with pytest.raises(KdpsError, match="identity 5 is outside"):
-        train(build(), make_training_batch([[5]]))
+        train(build(*method.options), make_training_batch([[5]]))
 
 
-def test_output_of_a_batch():
+def test_output_of_a_batch(method):
     batch = make_test_batch([2, 0])
     batch[1]["annotated"] = Instances((64, 96), boxes=Boxes(torch.tensor([[2.0, 4, 20, 50]])))
     del batch[1]["queries"]
     with torch.no_grad():
-        outputs = detector()(batch)
+        outputs = detector(*method.options)(batch)
     first, second = outputs
     assert first.keys() == {"instances", "queries"}
     assert second.keys() == {"instances", "annotated"}
@@ -129,12 +185,12 @@ def test_output_of_a_batch():
     assert second["annotated"].pred_boxes.tensor.tolist() == [[4, 8, 40, 100]]
 
 
-def test_given_boxes_are_never_dropped_or_clipped():
+def test_given_boxes_are_never_dropped_or_clipped(method):
     boxes = torch.tensor([[-10.0, -5, 20, 40], [30, 30, 30, 30], [90, 60, 120, 80]])
     batch = make_test_batch([0])
     batch[0]["queries"] = Instances((64, 96), boxes=Boxes(boxes), query_ids=torch.tensor([7, 3, 5]))
     with torch.no_grad():
-        queries = detector()(batch)[0]["queries"]
+        queries = detector(*method.options)(batch)[0]["queries"]
     assert queries.query_ids.tolist() == [7, 3, 5]
     torch.testing.assert_close(queries.pred_boxes.tensor, 2 * boxes)
     assert queries.pred_embeddings.isfinite().all()
@@ -158,8 +214,8 @@ def test_original_size_may_scale_the_axes_differently():
     torch.testing.assert_close(queries.pred_boxes.tensor, batch[0]["queries"].boxes.tensor * scale)
 
 
-def test_a_batch_gives_each_image_its_own_result():
-    model, batch = detector(), make_test_batch([2, 1, 3])
+def test_a_batch_gives_each_image_its_own_result(method):
+    model, batch = detector(*method.options), make_test_batch([2, 1, 3])
     with torch.no_grad():
         together = model(batch)
         alone = [model([record])[0] for record in batch]
@@ -174,8 +230,8 @@ def test_a_batch_gives_each_image_its_own_result():
                 torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
 
 
-def test_an_image_without_detections():
-    model = detector("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+def test_an_image_without_detections(method):
+    model = detector("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0, *method.options)
     with torch.no_grad():
         output = model(make_test_batch([1]))[0]
     assert len(output["instances"]) == 0
@@ -183,8 +239,8 @@ def test_an_image_without_detections():
     assert len(output["queries"]) == 1
 
 
-def test_a_box_given_as_a_query_or_as_a_detection_has_the_same_embedding():
-    model, batch = detector(), make_test_batch([2])
+def test_a_box_given_as_a_query_or_as_a_detection_has_the_same_embedding(method):
+    model, batch = detector(*method.options), make_test_batch([2])
     queries = batch[0]["queries"]
     detected = Instances((64, 96), pred_boxes=queries.boxes, pred_classes=torch.zeros(2))
     with torch.no_grad():
@@ -207,8 +263,17 @@ def test_images_are_normalised_then_padded_with_zeros():
     assert (images.tensor[..., :40, :70] > 1).all()
 
 
-def test_query_mode_best_iou_takes_the_embedding_of_a_detection():
-    model, batch = detector("MODEL.PERSON_SEARCH.QUERY_MODE", "best_iou"), make_test_batch([3])
+def test_image_sizes_know_their_scale():
+    model = build()
+    images = model.preprocess_image(
+        [{"image": torch.zeros(3, 40, 70), "height": 20}, {"image": torch.zeros(3, 40, 70)}]
+    )
+    assert [scale_of(size) for size in images.image_sizes] == [2.0, 1.0]
+
+
+def test_query_mode_best_iou_takes_the_embedding_of_a_detection(method):
+    mode = ("MODEL.PERSON_SEARCH.QUERY_MODE", "best_iou")
+    model, batch = detector(*mode, *method.options), make_test_batch([3])
     with torch.no_grad():
         output = model(batch)[0]
         model.query_mode = "given_box"

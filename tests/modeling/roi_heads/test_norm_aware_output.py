@@ -90,6 +90,24 @@ def test_loss_weights_come_from_the_config():
         torch.testing.assert_close(weighted[name], weight * loss)
 
 
+def test_identities_are_classified_beside_oim():
+    layers = make_layers("MODEL.REID_HEAD.ID_LOSS_WEIGHT", 3.0)
+    assert layers.id_loss.classifier.weight.shape == (5, 2)
+    outputs = predictions([[0.0] * 4] * 4, [0.0] * 4, [[1.0, 0], [0, 1], [0.6, 0.8], [0.8, 0.6]])
+    # The second is background, the last one has no identity.
+    losses = layers.losses(outputs, [sampled([0, 1, 0, 0], [2, 3, 1, -1])])
+    people = torch.tensor([[1.0, 0], [0.6, 0.8], [0.8, 0.6]])
+    expected = 3 * layers.id_loss(people, torch.tensor([2, 1, -1]))
+    torch.testing.assert_close(losses["loss_id"], expected)
+
+
+def test_by_default_identities_are_not_classified():
+    layers = make_layers()
+    assert layers.id_loss is None
+    outputs = predictions([[0.0] * 4], [0.0], [[1.0, 0.0]])
+    assert "loss_id" not in layers.losses(outputs, [sampled([0], [2])])
+
+
 def test_decoded_boxes_are_split_by_image():
     layers = make_layers()
     zero = [0.0] * 4
@@ -99,11 +117,6 @@ def test_decoded_boxes_are_split_by_image():
         [[0.0, 0.0, 10.0, 20.0]],
         [[10.0, 0.0, 20.0, 20.0], [0.0, 0.0, 10.0, 20.0]],
     ]
-
-
-def test_unknown_numbers_of_identities_make_no_memory():
-    layers = make_layers("MODEL.REID_HEAD.NUM_PIDS", -1, "MODEL.REID_HEAD.QUEUE_SIZE", -1)
-    assert len(layers.oim.memory.table) == len(layers.oim.memory.queue) == 0
 
 
 def test_forward_shapes():

@@ -1,0 +1,56 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Classification of identities, as in re-identification on crops."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class IdentitySoftmaxLoss(nn.Module):
+    """Cross entropy of a linear classifier behind a batch norm (BNNeck).
+
+    COAT ("Cascade Transformers for End-to-End Person Search", Yu et al., CVPR 2022) adds it to OIM
+    in training. The neck is that of "Bag of Tricks and a Strong Baseline for Deep Person
+    Re-identification" (Luo et al., CVPRW 2019), section 3.6: a norm whose shift stays zero.
+    Computed in float32, whatever the type of the embeddings.
+    """
+
+    def __init__(self, num_pids: int, dim: int) -> None:
+        """
+        Args:
+            num_pids: labelled identities, at least 1.
+            dim: size of an embedding.
+        """
+        super().__init__()
+        self.neck = nn.BatchNorm1d(dim)
+        self.neck.bias.requires_grad_(False)
+        self.classifier = nn.Linear(dim, num_pids, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
+
+    def forward(self, embeddings: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            embeddings: (P, D) embeddings, one per person (no background).
+            pids: (P,) int64 identities below ``num_pids``; -1 for unlabelled people, who take part
+                in the statistics of the neck only.
+
+        Returns:
+            Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
+        """
+        labelled = pids >= 0
+        with torch.autocast(embeddings.device.type, enabled=False):
+            logits = self.classifier(self._normalise(embeddings.float())[labelled])
+            if len(logits) == 0:
+                return logits.sum()
+            return F.cross_entropy(logits, pids[labelled])
+
+    def _normalise(self, embeddings: torch.Tensor) -> torch.Tensor:
+        if len(embeddings) > 1:
+            return self.neck(embeddings)
+        # One person has no batch statistics.
+        neck = self.neck
+        return F.batch_norm(
+            embeddings, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps
+        )
