@@ -11,6 +11,29 @@ from detectron2.structures import Boxes, Instances
 
 from kdps.config import get_cfg
 
+# What makes another method of the SeqNet of tiny_cfg: keys and values.
+TINY_METHODS: dict[str, tuple[Any, ...]] = {
+    "seqnet": (),
+    "nae": (
+        *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
+        *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
+    ),
+    "oim": (
+        *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.REID_HEAD.NAME", "LinearEmbedding"),
+        *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN"),
+        *("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool"),
+        *("MODEL.ROI_BOX_HEAD.REGION_POOL", "average"),
+    ),
+    "coat": (
+        *("MODEL.ROI_HEADS.NAME", "CoatROIHeads", "MODEL.REID_HEAD.ID_LOSS_WEIGHT", 0.5),
+        *("MODEL.ROI_BOX_HEAD.NAME", "TransformerBoxHead", "MODEL.COAT.DIM", 16),
+        *("MODEL.COAT.OUTPUT_CHANNELS", 24, "MODEL.COAT.NUM_HEADS", 2),
+        *("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", [[10.0, 10.0, 5.0, 5.0]] * 3),
+        # Two re-ID stages share the embedding.
+        *("MODEL.REID_HEAD.EMBEDDING_DIM", 8),
+    ),
+}
+
 
 def tiny_cfg(*opts: Any) -> CfgNode:
     """Config of a SeqNet that runs on a CPU in a fraction of a second.

@@ -6,14 +6,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.config import get_cfg
 from kdps.engine.optimizer import build_clipped_optimizer
+from kdps.utils.testing import make_test_batch, make_training_batch
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(
@@ -35,14 +38,43 @@ def test_there_are_configs():
     assert len(CONFIGS) >= 4
 
 
+def narrow(cfg):
+    """A model so small that it trains a step in a second, for five identities."""
+    small = [
+        *("MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 8),
+        *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 8),
+        *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 50, "MODEL.RPN.POST_NMS_TOPK_TEST", 10),
+        *("MODEL.COAT.DIM", 32, "MODEL.COAT.OUTPUT_CHANNELS", 32, "MODEL.COAT.NUM_HEADS", 2),
+        # What the trainer takes from the training set.
+        *("MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4),
+    ]
+    if cfg.MODEL.RESNETS.DEPTH >= 50:
+        # Detectron2 builds smaller depths in their own width only.
+        small += ["MODEL.RESNETS.STEM_OUT_CHANNELS", 4, "MODEL.RESNETS.RES2_OUT_CHANNELS", 8]
+        small += ["MODEL.RESNETS.WIDTH_PER_GROUP", 2]
+    cfg.merge_from_list(small)
+    return cfg
+
+
 @names
-def test_it_builds(path):
-    cfg = load(path)
-    cfg.MODEL.DEVICE = "cpu"
-    # What the trainer takes from the training set.
-    cfg.MODEL.REID_HEAD.NUM_PIDS, cfg.MODEL.REID_HEAD.QUEUE_SIZE = 3, 2
-    model = build_model(cfg)
-    assert sum(p.requires_grad for p in model.parameters()) > 0
+def test_it_trains_a_step_and_searches(path):
+    cfg = narrow(load(path))
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    optimizer = build_clipped_optimizer(cfg, model)
+    with EventStorage():
+        losses = model(make_training_batch([[0, 1, -1], [1, 4]], 96, 128))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert any(name.startswith("loss_oim") for name in losses)
+    sum(losses.values()).backward()
+    before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+    optimizer.step()
+    after = [p.detach() for p in model.parameters() if p.requires_grad]
+    assert all(p.isfinite().all() for p in after)
+    assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
+    with torch.no_grad():
+        (output,) = model.eval()(make_test_batch([1], 96, 128))
+    assert output["queries"].pred_embeddings.norm(dim=1).item() == pytest.approx(1, rel=1e-5)
 
 
 @names
@@ -101,6 +133,14 @@ def test_the_published_recipe_of_coat(name, images, batch, epochs, decay, id_los
     assert reid.BBOX_REG_LOSS_WEIGHT == 10
     assert id_loss == reid.ID_LOSS_WEIGHT
     assert cfg.MODEL.ROI_HEADS.POSITIVE_FRACTION == 0.25
+
+
+@pytest.mark.parametrize("name", ["CUHK-SYSU/coat_R_50_C4", "PRW/coat_R_50_C4", "synth/coat_tiny"])
+def test_the_cascade_of_coat(name):
+    heads = build_model(narrow(load(ROOT / "configs" / f"{name}.yaml"))).roi_heads
+    assert [m.thresholds[1] for m in heads.proposal_matchers] == [0.5, 0.6, 0.7]
+    for predictor in (heads.box_predictor, *heads.reid_predictors):
+        assert tuple(predictor.box2box_transform.weights) == (10, 10, 5, 5)
 
 
 def test_the_published_recipe_of_oim_net():

@@ -12,50 +12,37 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
-from torch.nn import functional as F
-
-import kdps.modeling  # noqa: F401  (registers the model)
-from kdps.checkpoint.convert import convert
-from kdps.checkpoint.keymaps.coat import COAT_RULES
-from kdps.config import get_cfg
-from kdps.layers.occluded_attention import Stripe
-from kdps.modeling.roi_heads import transformer_head
-from kdps.modeling.roi_heads.refinement import refine_detections
-from kdps.utils.testing_parity import (
+from parity_assertions import (
+    assert_a_batch_changes_nothing,
+    assert_close,
+    assert_gradients,
+    assert_memory,
+    assert_probe,
+    assert_proposals,
+    match_rows,
+)
+from parity_kit import (
     CLASSES,
     PERSON_BOX,
     SIZES,
-    assert_close,
-    assert_probe,
+    build_published,
     inference_record,
-    load_kit,
-    match_rows,
-    published_weights,
     renamed,
     samples_of,
     training_batch,
 )
+from torch.nn import functional as F
 
+from kdps.checkpoint.keymaps.coat import COAT_RULES
+from kdps.layers.occluded_attention import Stripe
+from kdps.modeling.roi_heads import transformer_head
+from kdps.modeling.roi_heads.refinement import refine_detections
+
+METHOD = RECORDED_AS = "coat"
 # The public code does not scale joined embeddings to unit length.
 JOINED = math.sqrt(2)
-
-
-@pytest.fixture(scope="module")
-def kit(parity_dir):
-    return load_kit(parity_dir)
-
-
-@pytest.fixture(scope="module")
-def recorded(parity_dir):
-    return dict(np.load(parity_dir / "coat" / "expected.npz"))
-
-
-@pytest.fixture(scope="module")
-def weights(parity_dir, kit):
-    return convert({"model": published_weights(parity_dir, kit, "coat")}, "coat").weights
 
 
 @pytest.fixture(scope="module")
@@ -73,49 +60,25 @@ def classifiers(parity_dir, kit):
     return weights
 
 
+def build(weights, id_loss_weight=0.0):
+    """Without a loss there are no classifiers, as in the checkpoint."""
+    return build_published(METHOD, weights, "MODEL.REID_HEAD.ID_LOSS_WEIGHT", id_loss_weight)
+
+
 @pytest.fixture(scope="module")
 def model(weights):
     return build(weights).eval()
 
 
-def build(weights, *opts):
-    cfg = get_cfg()
-    cfg.merge_from_file("configs/CUHK-SYSU/coat_R_50_C4.yaml")
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.REID_HEAD.NUM_PIDS, cfg.MODEL.REID_HEAD.QUEUE_SIZE = 5532, 5000
-    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
-    # The checkpoint has no classifiers, so that a model with them could not be loaded strictly.
-    cfg.MODEL.REID_HEAD.ID_LOSS_WEIGHT = 0.0
-    cfg.merge_from_list(list(opts))
-    model = build_model(cfg)
-    model.load_state_dict(weights)
-    return model
-
-
 @pytest.mark.parametrize("case", [pytest.param("a", marks=pytest.mark.slow), "b"])
 def test_inference(case, model, kit, recorded):
-    record = inference_record(kit, recorded, case)
     heads = model.roi_heads
-    with torch.no_grad():
-        images = model.preprocess_image([record])
-        features = model.backbone(images.tensor)
-        logits, deltas = model.proposal_generator.rpn_head([features["res4"]])
-        proposals, _ = model.proposal_generator(images, features, None)
-        output = model([record])[0]
-    assert_probe(kit, recorded, f"{case}/net_input", images.tensor, atol=1e-6)
-    assert_probe(kit, recorded, f"{case}/res4", features["res4"])
-    assert_probe(kit, recorded, f"{case}/rpn_logits", logits[0])
-    assert_probe(kit, recorded, f"{case}/rpn_deltas", deltas[0])
-
-    boxes = proposals[0].proposal_boxes.tensor
-    rows = match_rows(boxes, recorded[f"{case}/proposals"])
-    assert_close(boxes[rows], recorded[f"{case}/proposals"], atol=5e-3)
-    scores = proposals[0].objectness_logits.sigmoid()[rows]
-    assert_close(scores, recorded[f"{case}/proposal_scores"])
-
-    first_stage(case, heads, features, images, kit, recorded)
-    second_stage(case, heads, features, images, kit, recorded)
+    size, features = assert_proposals(model, kit, recorded, case)
+    first_stage(case, heads, features, size, kit, recorded)
+    second_stage(case, heads, features, size, kit, recorded)
     third_stage(case, heads, features, kit, recorded)
+    with torch.no_grad():
+        (output,) = model([inference_record(kit, recorded, case)])
 
     found = output["instances"]
     expected = recorded[f"{case}/det_boxes"]
@@ -152,13 +115,11 @@ def assert_after_all_stages(boxes, expected_boxes, embeddings, expected_embeddin
 
 
 @torch.no_grad()
-def first_stage(case, heads, features, images, kit, recorded):
+def first_stage(case, heads, features, size, kit, recorded):
     """From the recorded proposals to the boxes of stage 1."""
-    proposals = Instances(
-        images.image_sizes[0],
-        proposal_boxes=Boxes(torch.from_numpy(recorded[f"{case}/proposals"])),
-    )
-    pooled = heads.pooler([features["res4"]], [proposals.proposal_boxes])
+    boxes = Boxes(torch.from_numpy(recorded[f"{case}/proposals"]))
+    proposals = Instances(size, proposal_boxes=boxes)
+    pooled = heads.pooler([features["res4"]], [boxes])
     assert_probe(kit, recorded, f"{case}/stage1_pool", pooled)
     described = describe(f"{case}/stage1", heads.box_head, pooled, kit, recorded)
     predictions = heads.box_predictor(described["res5"])
@@ -169,7 +130,7 @@ def first_stage(case, heads, features, images, kit, recorded):
 
 
 @torch.no_grad()
-def second_stage(case, heads, features, images, kit, recorded):
+def second_stage(case, heads, features, size, kit, recorded):
     """From the recorded boxes of stage 1 to those of stage 2."""
     boxes = Boxes(torch.from_numpy(recorded[f"{case}/stage1_boxes"]))
     pooled = heads.pooler([features["res4"]], [boxes])
@@ -177,8 +138,8 @@ def second_stage(case, heads, features, images, kit, recorded):
     outputs = heads.reid_predictors[0](described)
     assert_predictions(outputs, f"{case}/stage2", recorded)
     scores = torch.from_numpy(recorded[f"{case}/stage1_scores"])
-    detections = Instances(images.image_sizes[0], scores=scores)
-    proposals = Instances(images.image_sizes[0], proposal_boxes=boxes)
+    detections = Instances(size, scores=scores)
+    proposals = Instances(size, proposal_boxes=boxes)
     refined = heads.reid_predictors[0].predict_boxes(outputs, [proposals])
     (kept,) = refine_detections([detections], refined, heads.stage_nms_thresh)
     assert_detections(kept, f"{case}/stage2", recorded)
@@ -259,20 +220,7 @@ def test_query_image_as_gallery(model, kit, recorded):
 def test_an_image_in_a_batch_has_the_result_it_has_alone(model, kit, recorded):
     """The public code takes the scores of the first image for all."""
     record = inference_record(kit, recorded, "b")
-    # Another picture of the same size, so that both are padded as they are alone.
-    other = dict(record, image=record["image"].flip(2))
-    with torch.no_grad():
-        alone = [model([x])[0] for x in (other, record)]
-        batch = model([other, record])
-    assert len(alone[0]["instances"]) != len(alone[1]["instances"])
-    for one, two in zip(alone, batch, strict=True):
-        for name in ("instances", "queries"):
-            rows = match_rows(two[name].pred_boxes.tensor, one[name].pred_boxes.tensor)
-            assert_after_all_stages(
-                *(two[name].pred_boxes.tensor[rows], one[name].pred_boxes.tensor.numpy()),
-                *(two[name].pred_embeddings[rows], one[name].pred_embeddings.numpy()),
-            )
-        assert_close(two["instances"].scores.sort()[0], one["instances"].scores.sort()[0])
+    assert_a_batch_changes_nothing(model, record, assert_after_all_stages)
 
 
 def recorded_stripes():
@@ -287,7 +235,7 @@ def recorded_stripes():
 @pytest.fixture(scope="module")
 def step(weights, classifiers, kit, recorded):
     """One training step on both images with the recorded samples: losses and their gradients."""
-    model = build({**weights, **classifiers}, "MODEL.REID_HEAD.ID_LOSS_WEIGHT", 0.1)
+    model = build({**weights, **classifiers}, id_loss_weight=0.1)
     batch = training_batch(kit, recorded)
     heads = model.roi_heads
     seen = SimpleNamespace(candidates=[], own_samples=[], predictions=[], features=[])
@@ -373,12 +321,7 @@ def test_sampling(step, recorded):
 @pytest.mark.slow
 def test_memories(step, recorded):
     for stage, predictor in zip(("2nd", "3rd"), step.model.roi_heads.reid_predictors, strict=True):
-        memory, key = predictor.oim.memory, f"train/{stage}"
-        rows, values = recorded[f"{key}_lut_changed_rows"], recorded[f"{key}_lut_changed_values"]
-        assert_close(memory.table[rows], values, 2e-5)
-        rows, values = recorded[f"{key}_cq_changed_rows"], recorded[f"{key}_cq_changed_values"]
-        assert_close(memory.queue[rows], values, 2e-5)
-        assert memory.pointer == recorded[f"{key}_header_cq"]
+        assert_memory(predictor.oim.memory, recorded, f"train/{stage}_")
 
 
 @pytest.mark.slow
@@ -390,8 +333,5 @@ def test_gradients(step, recorded):
     of_classifiers = {name for name in parameters if ".id_loss." in name}
     assert without - of_classifiers == frozen
     assert without & of_classifiers == {n for n in of_classifiers if n.endswith("neck.bias")}
-    names = [renamed(name, COAT_RULES) for name in recorded["train/grad_names"]]
-    assert set(names) == parameters.keys() - without - of_classifiers
-    for name, expected in zip(names, recorded["train/grad_norms"], strict=True):
-        norm = parameters[name].grad.norm().item()
-        assert norm == pytest.approx(float(expected), rel=1e-2, abs=1e-5), name
+    public = {name: p for name, p in parameters.items() if name not in of_classifiers}
+    assert_gradients(public, recorded, COAT_RULES)

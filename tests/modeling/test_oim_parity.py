@@ -5,68 +5,36 @@ Weights and images come from the kit beside the numbers. Rows whose order rests 
 scores are matched by box, and the heads are also fed the recorded proposals.
 """
 
-import re
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
-from torch.nn import functional as F
-
-import kdps.modeling  # noqa: F401  (registers the model)
-from kdps.checkpoint.convert import convert
-from kdps.checkpoint.keymaps.oim import OIM_RULES
-from kdps.config import get_cfg
-from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV
-from kdps.utils.testing_parity import (
-    CLASSES,
-    PERSON_BOX,
-    SIZES,
+from parity_assertions import (
+    assert_a_batch_changes_nothing,
     assert_close,
+    assert_gradients,
+    assert_output,
     assert_probe,
-    load_kit,
     match_rows,
-    published_weights,
 )
+from parity_kit import CLASSES, PERSON_BOX, SIZES, build_published
 
+from kdps.checkpoint.keymaps.oim import OIM_RULES
+from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV
+
+METHOD, RECORDED_AS = "oim", "oimnet"
 ANCHORS = 9
-
-
-@pytest.fixture(scope="module")
-def kit(parity_dir):
-    return load_kit(parity_dir)
-
-
-@pytest.fixture(scope="module")
-def recorded(parity_dir):
-    return dict(np.load(parity_dir / "oimnet" / "expected.npz"))
-
-
-@pytest.fixture(scope="module")
-def weights(parity_dir, kit):
-    return convert({"model": published_weights(parity_dir, kit, "oimnet")}, "oim").weights
+# The public code lets the rows of the lookup table be, unlike the paper.
+AS_THERE = ("MODEL.REID_HEAD.OIM_NORMALISE", False)
 
 
 @pytest.fixture(scope="module")
 def model(weights):
     # The threshold of the recorded run.
-    return build(weights, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.75).eval()
-
-
-def build(weights, *opts):
-    cfg = get_cfg()
-    cfg.merge_from_file("configs/CUHK-SYSU/oim_R_50_C4.yaml")
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.REID_HEAD.NUM_PIDS, cfg.MODEL.REID_HEAD.QUEUE_SIZE = 5532, 5000
-    # The public code lets them be, unlike the paper.
-    cfg.MODEL.REID_HEAD.OIM_NORMALISE = False
-    cfg.merge_from_list(opts)
-    model = build_model(cfg)
-    model.load_state_dict(weights)
-    return model
+    threshold = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.75)
+    return build_published(METHOD, weights, *AS_THERE, *threshold).eval()
 
 
 def mapped(kit, case, size=320, largest=512):
@@ -135,43 +103,19 @@ def test_inference(case, model, kit, recorded):
     embeddings, _ = heads.embedding_head(described)
     assert_close(embeddings, recorded[f"{case}/features"], atol=2e-5)
 
-    found = output["instances"]
-    expected = recorded[f"{case}/det_boxes"]
-    assert len(found) == len(expected)
-    rows = match_rows(found.pred_boxes.tensor, expected)
-    assert_close(found.pred_boxes.tensor[rows], expected, atol=5e-3)
-    assert_close(found.scores[rows], recorded[f"{case}/det_scores"])
-    assert_close(found.pred_embeddings[rows], recorded[f"{case}/det_features"], atol=2e-5)
-    cosines = F.cosine_similarity(
-        found.pred_embeddings[rows], torch.from_numpy(recorded[f"{case}/det_features"])
-    )
-    assert cosines.min() > 1 - 1e-6
-
-    queries = output["queries"]
-    assert_close(queries.pred_boxes.tensor, recorded[f"{case}/query_boxes"], atol=5e-3)
-    assert_close(queries.pred_embeddings, recorded[f"{case}/query_features"], atol=2e-5)
+    assert_output(output, recorded, case, "features", weighted=False)
 
 
 @pytest.mark.slow
-@torch.no_grad()
 def test_an_image_in_a_batch_has_the_result_it_has_alone(model, kit, recorded):
     """The public code takes one image at a time."""
-    record = record_of(kit, recorded, "b")
-    other = dict(record, image=record["image"].flip(2))
-    alone = [model([x])[0] for x in (other, record)]
-    batch = model([other, record])
-    for one, two in zip(alone, batch, strict=True):
-        for name in ("instances", "queries"):
-            rows = match_rows(two[name].pred_boxes.tensor, one[name].pred_boxes.tensor)
-            assert_close(two[name].pred_boxes.tensor[rows], one[name].pred_boxes.tensor, atol=5e-3)
-            assert_close(two[name].pred_embeddings[rows], one[name].pred_embeddings, atol=2e-5)
-        assert_close(two["instances"].scores.sort()[0], one["instances"].scores.sort()[0])
+    assert_a_batch_changes_nothing(model, record_of(kit, recorded, "b"))
 
 
 @pytest.fixture(scope="module")
 def step(weights, kit, recorded):
     """One training step on image a with the recorded samples: losses and their gradients."""
-    model = build(weights)
+    model = build_published(METHOD, weights, *AS_THERE)
     image, _ = mapped(kit, "a")
     gt = torch.from_numpy(recorded["train/gt_boxes_scaled"])
     instances = Instances(
@@ -270,20 +214,7 @@ def test_memory(step, recorded):
 def test_gradients(step, recorded):
     parameters = dict(step.model.named_parameters())
     assert not any(p.requires_grad for p in step.model.backbone.stem.parameters())
-    trained = {name for name, p in parameters.items() if p.grad is not None}
-    names = {new_name(name): name for name in recorded["train/grad_names"]}
-    assert names.keys() == trained
-    for name, expected in zip(names, recorded["train/grad_norms"], strict=True):
-        norm = parameters[name].grad.norm().item()
-        if "objectness_logits" in name:
-            # Two logits that move apart there are their difference here.
-            norm *= 2**0.5
-        assert norm == pytest.approx(float(expected), rel=1e-2, abs=1e-5), name
-
-
-def new_name(published):
-    for rule in OIM_RULES:
-        found = re.fullmatch(rule.pattern, published)
-        if found:
-            return found.expand(rule.name)
-    raise AssertionError(published)
+    # Two logits that move apart there are their difference here.
+    rpn = "proposal_generator.rpn_head.objectness_logits"
+    factors = dict.fromkeys((f"{rpn}.weight", f"{rpn}.bias"), 2**0.5)
+    assert_gradients(parameters, recorded, OIM_RULES, factors)

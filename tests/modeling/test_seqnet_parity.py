@@ -5,117 +5,58 @@ Weights and images come from the kit beside the numbers. Rows whose order rests 
 scores are matched by box, and every stage is also fed the recorded boxes of the stage before.
 """
 
-import re
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from torch.nn import functional as F
-
-import kdps.modeling  # noqa: F401  (registers the model)
-from kdps.checkpoint.convert import convert
-from kdps.checkpoint.keymaps.seqnet import SEQNET_RULES
-from kdps.config import get_cfg
-from kdps.utils.testing_parity import (
+from parity_assertions import (
+    assert_a_batch_changes_nothing,
+    assert_close,
+    assert_gradients,
+    assert_memory,
+    assert_output,
+    assert_probe,
+    assert_proposals,
+)
+from parity_kit import (
     CLASSES,
     PERSON_BOX,
     SIZES,
-    assert_close,
-    assert_probe,
+    build_published,
     inference_record,
-    load_kit,
-    match_rows,
-    published_weights,
+    renamed,
     samples_of,
     training_batch,
 )
 
+from kdps.checkpoint.keymaps.seqnet import SEQNET_RULES
 
-@pytest.fixture(scope="module")
-def kit(parity_dir):
-    return load_kit(parity_dir)
-
-
-@pytest.fixture(scope="module")
-def recorded(parity_dir):
-    return dict(np.load(parity_dir / "seqnet" / "expected.npz"))
-
-
-@pytest.fixture(scope="module")
-def weights(parity_dir, kit):
-    return convert({"model": published_weights(parity_dir, kit, "seqnet")}, "seqnet").weights
+METHOD = RECORDED_AS = "seqnet"
 
 
 @pytest.fixture(scope="module")
 def model(weights):
-    return build(weights).eval()
-
-
-def build(weights):
-    cfg = get_cfg()
-    cfg.merge_from_file("configs/CUHK-SYSU/seqnet_R_50_C4.yaml")
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.REID_HEAD.NUM_PIDS, cfg.MODEL.REID_HEAD.QUEUE_SIZE = 5532, 5000
-    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
-    model = build_model(cfg)
-    model.load_state_dict(weights)
-    return model
+    return build_published(METHOD, weights).eval()
 
 
 @pytest.mark.parametrize("case", [pytest.param("a", marks=pytest.mark.slow), "b"])
 def test_inference(case, model, kit, recorded):
-    record = inference_record(kit, recorded, case)
-    heads = model.roi_heads
+    size, features = assert_proposals(model, kit, recorded, case)
+    first_stage(case, model.roi_heads, features, size, kit, recorded)
+    second_stage(case, model.roi_heads, features, kit, recorded)
     with torch.no_grad():
-        images = model.preprocess_image([record])
-        features = model.backbone(images.tensor)
-        logits, deltas = model.proposal_generator.rpn_head([features["res4"]])
-        proposals, _ = model.proposal_generator(images, features, None)
-        output = model([record])[0]
-    assert_probe(kit, recorded, f"{case}/net_input", images.tensor, atol=1e-6)
-    assert_probe(kit, recorded, f"{case}/res4", features["res4"])
-    assert_probe(kit, recorded, f"{case}/rpn_logits", logits[0])
-    assert_probe(kit, recorded, f"{case}/rpn_deltas", deltas[0])
-
-    boxes = proposals[0].proposal_boxes.tensor
-    rows = match_rows(boxes, recorded[f"{case}/proposals"])
-    assert_close(boxes[rows], recorded[f"{case}/proposals"], atol=5e-3)
-    scores = proposals[0].objectness_logits.sigmoid()[rows]
-    assert_close(scores, recorded[f"{case}/proposal_scores"])
-
-    first_stage(case, heads, features, images, kit, recorded)
-    second_stage(case, heads, features, kit, recorded)
-
-    found = output["instances"]
-    expected = recorded[f"{case}/det_boxes"]
-    assert len(found) == len(expected)
-    rows = match_rows(found.pred_boxes.tensor, expected)
-    assert_close(found.pred_boxes.tensor[rows], expected, atol=5e-3)
-    assert_close(found.scores[rows], recorded[f"{case}/det_scores"])
-    weighted = (found.pred_embeddings * found.scores[:, None])[rows].numpy()
-    assert_close(weighted, recorded[f"{case}/det_embeddings"], atol=2e-5)
-    cosines = F.cosine_similarity(
-        torch.from_numpy(weighted), torch.from_numpy(recorded[f"{case}/det_embeddings"])
-    )
-    assert cosines.min() > 1 - 1e-6
-
-    queries = output["queries"]
-    assert_close(queries.pred_boxes.tensor, recorded[f"{case}/query_boxes"], atol=5e-3)
-    assert_close(queries.pred_embeddings, recorded[f"{case}/query_embeddings"], atol=2e-5)
+        (output,) = model([inference_record(kit, recorded, case)])
+    assert_output(output, recorded, case)
 
 
 @torch.no_grad()
-def first_stage(case, heads, features, images, kit, recorded):
+def first_stage(case, heads, features, size, kit, recorded):
     """From the recorded proposals to the boxes of stage 1."""
-    proposals = Instances(
-        images.image_sizes[0],
-        proposal_boxes=Boxes(torch.from_numpy(recorded[f"{case}/proposals"])),
-    )
-    pooled = heads.pooler([features["res4"]], [proposals.proposal_boxes])
+    boxes = Boxes(torch.from_numpy(recorded[f"{case}/proposals"]))
+    proposals = Instances(size, proposal_boxes=boxes)
+    pooled = heads.pooler([features["res4"]], [boxes])
     assert_probe(kit, recorded, f"{case}/stage1_pool", pooled)
     described = heads.box_head(pooled)
     for name in ("res4", "res5"):
@@ -148,25 +89,13 @@ def second_stage(case, heads, features, kit, recorded):
 @pytest.mark.slow
 def test_an_image_in_a_batch_has_the_result_it_has_alone(model, kit, recorded):
     """The public code takes the scores of the first image for all."""
-    record = inference_record(kit, recorded, "b")
-    # Another picture of the same size, so that both are padded as they are alone.
-    other = dict(record, image=record["image"].flip(2))
-    with torch.no_grad():
-        alone = [model([x])[0] for x in (other, record)]
-        batch = model([other, record])
-    assert len(alone[0]["instances"]) != len(alone[1]["instances"])
-    for one, two in zip(alone, batch, strict=True):
-        for name in ("instances", "queries"):
-            rows = match_rows(two[name].pred_boxes.tensor, one[name].pred_boxes.tensor)
-            assert_close(two[name].pred_boxes.tensor[rows], one[name].pred_boxes.tensor, atol=5e-3)
-            assert_close(two[name].pred_embeddings[rows], one[name].pred_embeddings, atol=2e-5)
-        assert_close(two["instances"].scores.sort()[0], one["instances"].scores.sort()[0])
+    assert_a_batch_changes_nothing(model, inference_record(kit, recorded, "b"))
 
 
 @pytest.fixture(scope="module")
 def step(weights, kit, recorded):
     """One training step on both images with the recorded samples: losses and their gradients."""
-    model = build(weights)
+    model = build_published(METHOD, weights)
     batch = training_batch(kit, recorded)
     for case, record in zip(SIZES, batch, strict=True):
         boxes = record["instances"].gt_boxes.tensor
@@ -223,15 +152,7 @@ def test_training_step(step, recorded):
             refined[i].proposal_boxes.tensor, recorded[f"train/{case}/stage2_candidates"], atol=5e-3
         )
 
-    memory = step.model.roi_heads.reid_predictor.oim.memory
-    assert_close(
-        memory.table[recorded["train/lut_changed_rows"]], recorded["train/lut_changed_values"], 2e-5
-    )
-    assert_close(
-        memory.queue[recorded["train/cq_changed_rows"]], recorded["train/cq_changed_values"], 2e-5
-    )
-    assert memory.pointer == recorded["train/header_cq"]
-
+    assert_memory(step.model.roi_heads.reid_predictor.oim.memory, recorded)
     state = step.model.state_dict()
     for key in recorded:
         if key.startswith("train/after/"):
@@ -239,24 +160,12 @@ def test_training_step(step, recorded):
             expected = recorded[key]
             if "bbox_pred" in name:
                 expected = expected[PERSON_BOX]
-            assert_close(state[new_name(name)], expected, what=name)
+            assert_close(state[renamed(name, SEQNET_RULES)], expected, what=name)
 
 
 @pytest.mark.slow
 def test_gradients(step, recorded):
     parameters = dict(step.model.named_parameters())
     frozen = {name for name, p in parameters.items() if p.grad is None}
-    assert frozen == {new_name(name) for name in recorded["train/frozen_names"]}
-    names = [new_name(name) for name in recorded["train/grad_names"]]
-    assert set(names) == parameters.keys() - frozen
-    for name, expected in zip(names, recorded["train/grad_norms"], strict=True):
-        norm = parameters[name].grad.norm().item()
-        assert norm == pytest.approx(float(expected), rel=1e-2, abs=1e-5), name
-
-
-def new_name(published):
-    for rule in SEQNET_RULES:
-        found = re.fullmatch(rule.pattern, published)
-        if found:
-            return found.expand(rule.name)
-    raise AssertionError(published)
+    assert frozen == {renamed(name, SEQNET_RULES) for name in recorded["train/frozen_names"]}
+    assert_gradients(parameters, recorded, SEQNET_RULES)

@@ -81,7 +81,8 @@ def build_post_norm_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     the others and res5.
 
     Raises:
-        KdpsError: the ResNet in the config is not of 50 layers.
+        KdpsError: the ResNet in the config is not of 50 layers, or the trunk ends before or after
+            res4.
     """
     resnets = cfg.MODEL.RESNETS
     if resnets.DEPTH != 50:
@@ -91,6 +92,10 @@ def build_post_norm_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     stem_channels = resnets.STEM_OUT_CHANNELS
     stem = PostNormStem(input_shape.channels, stem_channels, resnets.NORM)
     trunk = cfg.MODEL.POST_NORM_RESNET.RES4_TRUNK_BLOCKS
+    if not 1 <= trunk <= _BLOCKS["res4"]:
+        raise KdpsError(
+            f"MODEL.POST_NORM_RESNET.RES4_TRUNK_BLOCKS: {trunk} is outside 1 to {_BLOCKS['res4']}"
+        )
     stages = [
         _make_stage(cfg, "res2", stem_channels, stride=1, norm=resnets.NORM),
         _make_stage(cfg, "res3", _channels(cfg, "res2"), stride=2, norm=resnets.NORM),

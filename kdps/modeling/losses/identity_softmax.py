@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kdps.layers.row_batch_norm import RowBatchNorm
+
 
 class IdentitySoftmaxLoss(nn.Module):
     """Cross entropy of a linear classifier behind a batch norm (BNNeck).
@@ -24,7 +26,7 @@ class IdentitySoftmaxLoss(nn.Module):
             dim: size of an embedding.
         """
         super().__init__()
-        self.neck = nn.BatchNorm1d(dim)
+        self.neck = RowBatchNorm(dim)
         self.neck.bias.requires_grad_(False)
         self.classifier = nn.Linear(dim, num_pids, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)
@@ -41,16 +43,7 @@ class IdentitySoftmaxLoss(nn.Module):
         """
         labelled = pids >= 0
         with torch.autocast(embeddings.device.type, enabled=False):
-            logits = self.classifier(self._normalise(embeddings.float())[labelled])
+            logits = self.classifier(self.neck(embeddings.float())[labelled])
             if len(logits) == 0:
                 return logits.sum()
             return F.cross_entropy(logits, pids[labelled])
-
-    def _normalise(self, embeddings: torch.Tensor) -> torch.Tensor:
-        if len(embeddings) > 1:
-            return self.neck(embeddings)
-        # One person has no batch statistics.
-        neck = self.neck
-        return F.batch_norm(
-            embeddings, neck.running_mean, neck.running_var, neck.weight, neck.bias, eps=neck.eps
-        )

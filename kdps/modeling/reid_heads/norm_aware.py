@@ -9,6 +9,7 @@ from detectron2.layers import ShapeSpec
 from torch import nn
 from torch.nn import functional as F
 
+from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.reid_heads.build import REID_HEADS_REGISTRY
 
 
@@ -33,12 +34,12 @@ class NormAwareEmbedding(nn.Module):
         self.projectors = nn.ModuleDict()
         for i, (name, shape) in enumerate(input_shape.items()):
             dim = share + (i >= len(input_shape) - left_over)
-            projector = nn.Sequential(nn.Linear(shape.channels, dim), nn.BatchNorm1d(dim))
+            projector = nn.Sequential(nn.Linear(shape.channels, dim), RowBatchNorm(dim))
             for layer in projector:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
             self.projectors[name] = projector
-        self.rescaler = nn.BatchNorm1d(1)
+        self.rescaler = RowBatchNorm(1)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:

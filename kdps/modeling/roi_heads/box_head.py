@@ -24,14 +24,16 @@ REGION_POOLS = {"max": torch.amax, "average": torch.mean}
 StageBuilder = Callable[[CfgNode, int], tuple[nn.Sequential, int]]
 
 
-class _StageBoxHead(nn.Module):
-    build_stage: StageBuilder
+class RegionBoxHead(nn.Module):
+    """A box head that describes a region by two features, before and after its own layers.
 
-    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
-        super().__init__()
-        self.pool = REGION_POOLS[cfg.MODEL.ROI_BOX_HEAD.REGION_POOL]
-        self.input_channels = input_shape.channels
-        self.res5, self.output_channels = type(self).build_stage(cfg, input_shape.channels)
+    Attributes:
+        input_channels: channels of "res4", those of a pooled region.
+        output_channels: channels of "res5".
+    """
+
+    input_channels: int
+    output_channels: int
 
     @property
     def output_shape(self) -> dict[str, ShapeSpec]:
@@ -40,6 +42,16 @@ class _StageBoxHead(nn.Module):
             "res4": ShapeSpec(channels=self.input_channels),
             "res5": ShapeSpec(channels=self.output_channels),
         }
+
+
+class _StageBoxHead(RegionBoxHead):
+    build_stage: StageBuilder
+
+    def __init__(self, cfg: CfgNode, input_shape: ShapeSpec) -> None:
+        super().__init__()
+        self.pool = REGION_POOLS[cfg.MODEL.ROI_BOX_HEAD.REGION_POOL]
+        self.input_channels = input_shape.channels
+        self.res5, self.output_channels = type(self).build_stage(cfg, input_shape.channels)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Describe pooled regions.

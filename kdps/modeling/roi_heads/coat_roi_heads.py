@@ -18,12 +18,16 @@ from torch import nn
 
 from kdps.errors import KdpsError
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
-from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
-from kdps.modeling.roi_heads.refinement import as_proposals, refine_detections
+from kdps.modeling.roi_heads.refinement import (
+    as_proposals,
+    detections_as_proposals,
+    refine_detections,
+)
+from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
 
 
 @ROI_HEADS_REGISTRY.register()
-class CoatROIHeads(PersonSearchROIHeads):
+class CoatROIHeads(StagedROIHeads):
     """ "Cascade Transformers for End-to-End Person Search" (Yu et al., CVPR 2022).
 
     Stage 1 is a Faster R-CNN head on the RPN's proposals. Each later stage is a head of NAE, with a
@@ -37,8 +41,6 @@ class CoatROIHeads(PersonSearchROIHeads):
     def __init__(
         self,
         *,
-        box_head: nn.Module,
-        box_predictor: FastRCNNOutputLayers,
         reid_box_heads: list[nn.Module],
         reid_predictors: list[NormAwareOutputLayers],
         proposal_matchers: list[Matcher],
@@ -47,18 +49,14 @@ class CoatROIHeads(PersonSearchROIHeads):
     ) -> None:
         """
         Args:
-            box_head: region features of stage 1.
-            box_predictor: classes and boxes of stage 1.
             reid_box_heads: region features of each later stage.
             reid_predictors: boxes and embeddings of each later stage.
             proposal_matchers: for each stage, what its candidates are in training.
             stage_nms_thresh: IoU threshold of the suppression after a re-ID stage that is not the
                 last; stage 1's is that of its predictor.
-            kwargs: see :class:`PersonSearchROIHeads`.
+            kwargs: see :class:`StagedROIHeads`.
         """
         super().__init__(proposal_matcher=proposal_matchers[0], **kwargs)
-        self.box_head = box_head
-        self.box_predictor = box_predictor
         self.reid_box_heads = nn.ModuleList(reid_box_heads)
         self.reid_predictors = nn.ModuleList(reid_predictors)
         self.proposal_matchers = proposal_matchers
@@ -67,10 +65,11 @@ class CoatROIHeads(PersonSearchROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         _check_cascade(cfg)
-        ret = super().from_config(cfg, input_shape)
-        del ret["proposal_matcher"]
         ious = cfg.MODEL.ROI_BOX_CASCADE_HEAD.IOUS
         first, *later = (_stage_config(cfg, stage) for stage in range(len(ious)))
+        ret = super().from_config(cfg, input_shape)
+        # Each stage has one of its own.
+        del ret["proposal_matcher"]
         box_head = cls._build_box_head(first, input_shape)
         reid_box_heads = [cls._build_box_head(own, input_shape) for own in later]
         ret.update(
@@ -85,7 +84,6 @@ class CoatROIHeads(PersonSearchROIHeads):
                 Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in ious
             ],
             stage_nms_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
-            test_nms_thresh=cfg.MODEL.REID_HEAD.NMS_THRESH_TEST,
         )
         return ret
 
@@ -123,15 +121,16 @@ class CoatROIHeads(PersonSearchROIHeads):
     def _detect(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> list[Instances]:
-        predictions = self._first_stage(features, proposals)
-        detections, _ = self.box_predictor.inference(predictions, proposals)
+        detections = self._detect_first(features, proposals)
         for box_head, predictor in list(self._reid_stages())[:-1]:
             outputs = predictor(box_head(self._pool(features, [d.pred_boxes for d in detections])))
-            boxes = predictor.predict_boxes(outputs, _given_to_a_stage(detections))
+            boxes = predictor.predict_boxes(outputs, detections_as_proposals(detections))
             detections = refine_detections(detections, boxes, self.stage_nms_thresh)
 
         outputs = self._describe(features, [d.pred_boxes for d in detections])
-        boxes = self.reid_predictors[-1].predict_boxes(outputs[-1], _given_to_a_stage(detections))
+        boxes = self.reid_predictors[-1].predict_boxes(
+            outputs[-1], detections_as_proposals(detections)
+        )
         embeddings = _join(outputs).split([len(d) for d in detections])
         for detection, rows in zip(detections, embeddings, strict=True):
             detection.pred_embeddings = rows
@@ -139,12 +138,6 @@ class CoatROIHeads(PersonSearchROIHeads):
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return _join(self._describe(features, boxes))
-
-    def _first_stage(
-        self, features: dict[str, torch.Tensor], proposals: list[Instances]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        pooled = self._pool(features, [p.proposal_boxes for p in proposals])
-        return self.box_predictor(self.box_head(pooled)["res5"])
 
     def _describe(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
@@ -155,10 +148,6 @@ class CoatROIHeads(PersonSearchROIHeads):
 
     def _reid_stages(self) -> Iterator[tuple[nn.Module, NormAwareOutputLayers]]:
         return zip(self.reid_box_heads, self.reid_predictors, strict=True)
-
-
-def _given_to_a_stage(detections: list[Instances]) -> list[Instances]:
-    return [Instances(d.image_size, proposal_boxes=d.pred_boxes) for d in detections]
 
 
 def _join(outputs: list[NormAwarePredictions]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdps.errors import KdpsError
+from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
 from kdps.modeling.roi_heads.person_search_heads import matched_pids
@@ -65,9 +66,7 @@ class NormAwareOutputLayers(nn.Module):
             id_loss: a classification of identities, beside OIM (COAT).
         """
         super().__init__()
-        self.bbox_pred = nn.Sequential(
-            nn.Linear(input_shape["res5"].channels, 4), nn.BatchNorm1d(4)
-        )
+        self.bbox_pred = nn.Sequential(nn.Linear(input_shape["res5"].channels, 4), RowBatchNorm(4))
         for layer in self.bbox_pred:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -136,14 +135,17 @@ class NormAwareOutputLayers(nn.Module):
         pids = matched_pids(proposals)[is_person]
         embeddings = predictions.embeddings[is_person]
         targets = self.box2box_transform.get_deltas(boxes, gt_boxes)
-        box_loss = F.smooth_l1_loss(
-            predictions.deltas[is_person], targets, beta=self.smooth_l1_beta, reduction="sum"
+        deltas = predictions.deltas[is_person].float()
+        box_loss = F.smooth_l1_loss(deltas, targets, beta=self.smooth_l1_beta, reduction="sum")
+        logits = predictions.person_logits
+        cls_loss = F.binary_cross_entropy_with_logits(
+            logits, is_person.to(logits.dtype), reduction="sum"
         )
+        # Without any region the mean would be NaN.
+        regions = max(len(is_person), 1)
         losses = {
-            "loss_nae_cls": F.binary_cross_entropy_with_logits(
-                predictions.person_logits, is_person.to(predictions.person_logits.dtype)
-            ),
-            "loss_nae_box_reg": box_loss / max(len(is_person), 1),
+            "loss_nae_cls": cls_loss / regions,
+            "loss_nae_box_reg": box_loss / regions,
             "loss_oim": self.oim(embeddings, pids),
         }
         if self.id_loss is not None:

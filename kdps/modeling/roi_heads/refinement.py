@@ -30,6 +30,11 @@ def as_proposals(boxes: list[torch.Tensor], proposals: list[Instances]) -> list[
     return candidates
 
 
+def detections_as_proposals(detections: list[Instances]) -> list[Instances]:
+    """The ``pred_boxes`` of each image as the ``proposal_boxes`` of the next stage at test time."""
+    return [Instances(d.image_size, proposal_boxes=d.pred_boxes) for d in detections]
+
+
 def refine_detections(
     detections: list[Instances], boxes: list[torch.Tensor], nms_thresh: float, topk: int = -1
 ) -> list[Instances]:

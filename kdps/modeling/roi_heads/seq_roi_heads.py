@@ -11,12 +11,16 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
-from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
-from kdps.modeling.roi_heads.refinement import as_proposals, refine_detections
+from kdps.modeling.roi_heads.refinement import (
+    as_proposals,
+    detections_as_proposals,
+    refine_detections,
+)
+from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
 
 
 @ROI_HEADS_REGISTRY.register()
-class SeqROIHeads(PersonSearchROIHeads):
+class SeqROIHeads(StagedROIHeads):
     """ "Sequential End-to-end Network for Efficient Person Search" (Li and Miao, AAAI 2021).
 
     Stage 1 is a Faster R-CNN head on the RPN's proposals; its boxes are the proposals of stage 2,
@@ -26,25 +30,15 @@ class SeqROIHeads(PersonSearchROIHeads):
 
     @configurable
     def __init__(
-        self,
-        *,
-        box_head: nn.Module,
-        box_predictor: FastRCNNOutputLayers,
-        reid_box_head: nn.Module,
-        reid_predictor: NormAwareOutputLayers,
-        **kwargs,
+        self, *, reid_box_head: nn.Module, reid_predictor: NormAwareOutputLayers, **kwargs
     ) -> None:
         """
         Args:
-            box_head: region features of stage 1.
-            box_predictor: classes and boxes of stage 1.
             reid_box_head: region features of stage 2.
             reid_predictor: boxes and embeddings of stage 2.
-            kwargs: see :class:`PersonSearchROIHeads`.
+            kwargs: see :class:`StagedROIHeads`.
         """
         super().__init__(**kwargs)
-        self.box_head = box_head
-        self.box_predictor = box_predictor
         self.reid_box_head = reid_box_head
         self.reid_predictor = reid_predictor
 
@@ -58,7 +52,6 @@ class SeqROIHeads(PersonSearchROIHeads):
             box_predictor=FastRCNNOutputLayers(cfg, box_head.output_shape["res5"]),
             reid_box_head=reid_box_head,
             reid_predictor=NormAwareOutputLayers(cfg, reid_box_head.output_shape),
-            test_nms_thresh=cfg.MODEL.REID_HEAD.NMS_THRESH_TEST,
         )
         return ret
 
@@ -84,9 +77,7 @@ class SeqROIHeads(PersonSearchROIHeads):
     def _detect(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> list[Instances]:
-        predictions = self._first_stage(features, proposals)
-        detections, _ = self.box_predictor.inference(predictions, proposals)
-        return self._refine(features, detections)
+        return self._refine(features, self._detect_first(features, proposals))
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return self._second_stage(features, boxes).embeddings
@@ -94,21 +85,12 @@ class SeqROIHeads(PersonSearchROIHeads):
     def _refine(
         self, features: dict[str, torch.Tensor], detections: list[Instances]
     ) -> list[Instances]:
-        for d in detections:
-            d.proposal_boxes = d.pred_boxes
         outputs = self._second_stage(features, [d.pred_boxes for d in detections])
-        boxes = self.reid_predictor.predict_boxes(outputs, detections)
+        boxes = self.reid_predictor.predict_boxes(outputs, detections_as_proposals(detections))
         embeddings = outputs.embeddings.split([len(d) for d in detections])
         for d, rows in zip(detections, embeddings, strict=True):
-            d.remove("proposal_boxes")
             d.pred_embeddings = rows
         return refine_detections(detections, boxes, self.test_nms_thresh, self.test_topk_per_image)
-
-    def _first_stage(
-        self, features: dict[str, torch.Tensor], proposals: list[Instances]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        pooled = self._pool(features, [p.proposal_boxes for p in proposals])
-        return self.box_predictor(self.box_head(pooled)["res5"])
 
     def _second_stage(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]

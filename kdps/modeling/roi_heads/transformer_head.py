@@ -12,10 +12,11 @@ from torch import nn
 from kdps.errors import KdpsError
 from kdps.layers.occluded_attention import Stripe, draw_stripe, exchange
 from kdps.layers.token_transformer import TokenTransformer
+from kdps.modeling.roi_heads.box_head import RegionBoxHead
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
-class TransformerBoxHead(nn.Module):
+class TransformerBoxHead(RegionBoxHead):
     """The head of COAT's first stage, without occlusion.
 
     "Cascade Transformers for End-to-End Person Search" (Yu et al., CVPR 2022). The pooled region is
@@ -89,14 +90,6 @@ class TransformerBoxHead(nn.Module):
             "num_layers": coat.NUM_LAYERS,
             "num_heads": coat.NUM_HEADS,
             "ffn_ratio": coat.FFN_RATIO,
-        }
-
-    @property
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels of each feature that :meth:`forward` returns."""
-        return {
-            "res4": ShapeSpec(channels=self.input_channels),
-            "res5": ShapeSpec(channels=self.output_channels),
         }
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

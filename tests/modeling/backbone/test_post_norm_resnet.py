@@ -75,6 +75,12 @@ def test_the_split_of_res4_is_a_key():
     assert len(build_post_norm_res4_rest(cfg)) == 1
 
 
+@pytest.mark.parametrize("blocks", [0, 7])
+def test_a_trunk_that_does_not_end_in_res4(blocks):
+    with pytest.raises(KdpsError, match=rf"RES4_TRUNK_BLOCKS: {blocks} is outside 1 to 6"):
+        build_backbone(oim_cfg("MODEL.POST_NORM_RESNET.RES4_TRUNK_BLOCKS", blocks))
+
+
 def test_other_depths():
     with pytest.raises(KdpsError, match=r"RESNETS.DEPTH: .* 50 layers, not 101"):
         build_backbone(oim_cfg("MODEL.RESNETS.DEPTH", 101))

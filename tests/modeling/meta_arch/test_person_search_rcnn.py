@@ -11,58 +11,35 @@ import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
 from kdps.structures.input_size import scale_of
-from kdps.utils.testing import make_test_batch, make_training_batch, tiny_cfg
+from kdps.utils.testing import TINY_METHODS, make_test_batch, make_training_batch, tiny_cfg
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc"}
 NAE_LOSSES = {"loss_nae_cls", "loss_nae_box_reg", "loss_oim"}
 
 
+# The losses of the heads of each method.
+HEAD_LOSSES = {
+    "seqnet": {"loss_cls", "loss_box_reg", *NAE_LOSSES},
+    "nae": NAE_LOSSES,
+    "oim": {"loss_cls", "loss_box_reg", "loss_oim"},
+    "coat": {
+        *("loss_cls", "loss_box_reg"),
+        *(f"{name}_stage{i}" for name in (*NAE_LOSSES, "loss_id") for i in (2, 3)),
+    },
+}
+
+
 @dataclass(frozen=True)
 class Method:
-    """A method: what it changes in the tiny config, and the losses of its heads."""
+    """What a method changes in the tiny config, and its losses."""
 
     options: tuple
     losses: set[str]
 
 
-METHODS = {
-    "seqnet": Method((), {"loss_cls", "loss_box_reg", *NAE_LOSSES}),
-    "nae": Method(
-        (
-            *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
-            *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5]),
-            *("MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
-        ),
-        NAE_LOSSES,
-    ),
-    "oim": Method(
-        (
-            *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.REID_HEAD.NAME", "LinearEmbedding"),
-            *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN"),
-            *("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool"),
-            *("MODEL.ROI_BOX_HEAD.REGION_POOL", "average"),
-        ),
-        {"loss_cls", "loss_box_reg", "loss_oim"},
-    ),
-    "coat": Method(
-        (
-            *("MODEL.ROI_HEADS.NAME", "CoatROIHeads", "MODEL.REID_HEAD.ID_LOSS_WEIGHT", 0.5),
-            *("MODEL.ROI_BOX_HEAD.NAME", "TransformerBoxHead", "MODEL.COAT.DIM", 16),
-            *("MODEL.COAT.OUTPUT_CHANNELS", 24, "MODEL.COAT.NUM_HEADS", 2),
-            # Two re-ID stages share the embedding.
-            *("MODEL.REID_HEAD.EMBEDDING_DIM", 8),
-        ),
-        {
-            *("loss_cls", "loss_box_reg"),
-            *(f"{name}_stage{i}" for name in (*NAE_LOSSES, "loss_id") for i in (2, 3)),
-        },
-    ),
-}
-
-
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=TINY_METHODS)
 def method(request):
-    return METHODS[request.param]
+    return Method(TINY_METHODS[request.param], RPN_LOSSES | HEAD_LOSSES[request.param])
 
 
 def build(*opts, seed=0):
@@ -106,7 +83,7 @@ def assert_every_parameter_takes_part(model):
 def test_training_step(method):
     model = build(*method.options)
     losses = train(model, make_training_batch([[0, 1, -1], [1, 4]]))
-    assert losses.keys() == RPN_LOSSES | method.losses
+    assert losses.keys() == method.losses
     assert all(loss.isfinite() for loss in losses.values())
     for memory in memories_of(model):
         assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1])
@@ -121,7 +98,7 @@ def test_training_step(method):
 def test_batches_without_people_or_without_labelled_people(pids, method):
     model = build(*method.options)
     losses = train(model, make_training_batch(pids))
-    assert losses.keys() == RPN_LOSSES | method.losses
+    assert losses.keys() == method.losses
     for name, loss in losses.items():
         assert loss.isfinite(), name
     # With several processes this is needed in every step.
@@ -131,6 +108,33 @@ def test_batches_without_people_or_without_labelled_people(pids, method):
         assert memory.table.any(dim=1).nonzero().flatten().tolist() == sorted(labelled)
         if not any(pids):
             assert not memory.queue.any()
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_one_person_and_a_crowd(count, method):
+    # Identities come back, and some have none.
+    pids = [i % 6 - 1 for i in range(1, count + 1)]
+    # A sample so large that everyone is in it.
+    model = build(*method.options, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 256)
+    losses = train(model, make_training_batch([pids]))
+    assert losses.keys() == method.losses
+    assert all(loss.isfinite() for loss in losses.values())
+    assert_every_parameter_takes_part(model)
+    for memory in memories_of(model):
+        known = memory.table.any(dim=1).nonzero().flatten().tolist()
+        assert known == sorted({pid for pid in pids if pid >= 0})
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_hardly_any_region_to_train_on(count, method):
+    model = build(*method.options)
+    rpn = model.proposal_generator
+    propose = rpn.predict_proposals
+    rpn.predict_proposals = lambda *args: [p[:count] for p in propose(*args)]
+    losses = train(model, make_training_batch([[]]))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert_every_parameter_takes_part(model)
+    assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
 def test_precise_batch_norm_passes_do_not_move_the_memory(method):
@@ -214,20 +218,41 @@ def test_original_size_may_scale_the_axes_differently():
     torch.testing.assert_close(queries.pred_boxes.tensor, batch[0]["queries"].boxes.tensor * scale)
 
 
-def test_a_batch_gives_each_image_its_own_result(method):
-    model, batch = detector(*method.options), make_test_batch([2, 1, 3])
-    with torch.no_grad():
-        together = model(batch)
-        alone = [model([record])[0] for record in batch]
-    for one, two in zip(alone, together, strict=True):
+def assert_same(outputs, expected):
+    """Outputs of the model, with at least two detections in each."""
+    for one, two in zip(outputs, expected, strict=True):
         assert one.keys() == two.keys()
+        assert len(one["instances"]) > 1
         for name in one:
             assert len(one[name]) == len(two[name])
             for field, value in one[name].get_fields().items():
                 value, other = (
                     x.tensor if isinstance(x, Boxes) else x for x in (value, two[name].get(field))
                 )
-                torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_gives_each_image_its_own_result(method):
+    model, batch = detector(*method.options), make_test_batch([2, 1, 3])
+    with torch.no_grad():
+        assert_same(model(batch), [model([record])[0] for record in batch])
+
+
+def test_the_order_of_a_batch_does_not_matter(method):
+    model, batch = detector(*method.options), make_test_batch([2, 1, 3])
+    with torch.no_grad():
+        assert_same(model(batch[::-1])[::-1], model(batch))
+
+
+@pytest.mark.parametrize("people", [0, 1, 50])
+def test_any_number_of_given_people(people, method):
+    batch = make_test_batch([people])
+    batch[0]["annotated"] = Instances((64, 96), boxes=batch[0]["queries"].boxes)
+    with torch.no_grad():
+        output = detector(*method.options)(batch)[0]
+    for name in ("queries", "annotated"):
+        assert output[name].pred_embeddings.shape == (people, 16)
+        assert output[name].pred_embeddings.isfinite().all()
 
 
 def test_an_image_without_detections(method):

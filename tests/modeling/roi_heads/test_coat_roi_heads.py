@@ -7,28 +7,17 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
-from kdps.config import get_cfg
 from kdps.errors import KdpsError
-from kdps.utils.testing import make_boxes, make_test_batch, make_training_batch, tiny_cfg
+from kdps.utils.testing import TINY_METHODS, make_test_batch, make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
 WEIGHTS = [[10.0, 10.0, 5.0, 5.0]] * 3
 BOXES = [[0.0, 0, 20, 40], [50, 10, 70, 50], [1, 0, 21, 40], [30, 0, 50, 40]]
 
 
-def coat_cfg(*opts):
-    return tiny_cfg(
-        *("MODEL.ROI_HEADS.NAME", "CoatROIHeads", "MODEL.ROI_BOX_HEAD.NAME", "TransformerBoxHead"),
-        *("MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", WEIGHTS),
-        *("MODEL.COAT.DIM", 16, "MODEL.COAT.OUTPUT_CHANNELS", 24, "MODEL.COAT.NUM_HEADS", 2),
-        *("MODEL.REID_HEAD.EMBEDDING_DIM", 8, "MODEL.REID_HEAD.ID_LOSS_WEIGHT", 0.5),
-        *opts,
-    )
-
-
 def build(*opts):
     torch.manual_seed(0)
-    return build_model(coat_cfg(*opts))
+    return build_model(tiny_cfg(*TINY_METHODS["coat"], *opts))
 
 
 @pytest.fixture
@@ -127,32 +116,6 @@ def test_an_embedding_joins_those_of_all_stages(heads, features):
     # Similarities are the means of those of the stages.
     means = (parts[0] @ parts[0].T + parts[1] @ parts[1].T) / 2
     torch.testing.assert_close(joined @ joined.T, means)
-
-
-def test_given_boxes_of_several_images_keep_their_order(heads):
-    features = {"res4": torch.randn(3, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-    generator = torch.Generator().manual_seed(2)
-    boxes = [make_boxes(n, *SIZE, generator) for n in (2, 0, 3)]
-    with torch.no_grad():
-        together = heads.embed_boxes(features, boxes)
-        for i, own in enumerate(boxes):
-            alone = heads.embed_boxes({"res4": features["res4"][i : i + 1]}, [own])[0]
-            torch.testing.assert_close(together[i], alone)
-
-
-def test_the_order_of_images_in_a_batch_does_not_matter():
-    model = build("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0).eval()
-    batch = make_test_batch([2, 1, 3])
-    with torch.no_grad():
-        forwards, backwards = model(batch), model(batch[::-1])[::-1]
-    for one, two in zip(forwards, backwards, strict=True):
-        assert len(one["instances"]) > 1
-        for name in ("instances", "queries"):
-            for field, value in one[name].get_fields().items():
-                value, other = (
-                    x.tensor if isinstance(x, Boxes) else x for x in (value, two[name].get(field))
-                )
-                torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4)
 
 
 def run_step(model, batch):
@@ -282,33 +245,3 @@ def test_another_box_head_and_more_stages():
 def test_impossible_cascades(opts, message):
     with pytest.raises(KdpsError, match=message):
         build(*opts)
-
-
-# What makes a published config small enough for a test.
-NARROW = (
-    *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.STEM_OUT_CHANNELS", 4),
-    *("MODEL.RESNETS.RES2_OUT_CHANNELS", 8, "MODEL.RESNETS.WIDTH_PER_GROUP", 2),
-    *("MODEL.COAT.DIM", 32, "MODEL.COAT.OUTPUT_CHANNELS", 32, "MODEL.COAT.NUM_HEADS", 2),
-    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 16, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 50),
-    *("MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4),
-)
-
-
-@pytest.mark.parametrize("name", ["CUHK-SYSU/coat_R_50_C4", "PRW/coat_R_50_C4", "synth/coat_tiny"])
-def test_the_shipped_configs_train_a_step(name):
-    cfg = get_cfg()
-    cfg.merge_from_file(f"configs/{name}.yaml")
-    cfg.merge_from_list([*NARROW])
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    ious = [m.thresholds[1] for m in model.roi_heads.proposal_matchers]
-    assert ious == [0.5, 0.6, 0.7]
-    for predictor in (model.roi_heads.box_predictor, *model.roi_heads.reid_predictors):
-        assert tuple(predictor.box2box_transform.weights) == (10, 10, 5, 5)
-    with EventStorage():
-        losses = model.train()(make_training_batch([[0, 1, -1], [1, 4]]))
-    assert all(loss.isfinite() for loss in losses.values())
-    sum(losses.values()).backward()
-    with torch.no_grad():
-        output = model.eval()(make_test_batch([1]))[0]
-    assert output["queries"].pred_embeddings.norm(dim=1).item() == pytest.approx(1)

@@ -9,13 +9,10 @@ from torch import nn
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.errors import KdpsError
 from kdps.modeling.roi_heads import NormAwarePredictions
-from kdps.utils.testing import make_boxes, make_training_batch, tiny_cfg
+from kdps.utils.testing import TINY_METHODS, make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
-NAE = [
-    *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3),
-    *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
-]
+NAE = (*TINY_METHODS["nae"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3)
 BOXES = [[0.0, 0, 20, 40], [50, 10, 70, 50], [1, 0, 21, 40], [30, 0, 50, 40]]
 
 
@@ -109,25 +106,6 @@ def test_regions_between_background_and_person_are_left_out():
     assert (overlap[~person] < 0.1).all()
 
 
-def test_given_boxes_of_several_images_keep_their_order(heads):
-    features = {"res4": torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-    generator = torch.Generator().manual_seed(2)
-    boxes = [make_boxes(n, *SIZE, generator) for n in (2, 3)]
-    with torch.no_grad():
-        together = heads.embed_boxes(features, boxes)
-        for i, own in enumerate(boxes):
-            alone = heads.embed_boxes({"res4": features["res4"][i : i + 1]}, [own])[0]
-            torch.testing.assert_close(together[i], alone)
-
-
 def test_an_embedding_without_person_logits_is_refused():
     with pytest.raises(KdpsError, match=r"REID_HEAD.NAME: 'LinearEmbedding' gives no person"):
         build("MODEL.REID_HEAD.NAME", "LinearEmbedding")
-
-
-def test_a_box_head_of_another_kind_is_refused():
-    with pytest.raises(KdpsError, match=r"ROI_BOX_HEAD.NAME: NormAwareROIHeads needs a head"):
-        build(
-            *("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", 1),
-            *("MODEL.ROI_BOX_HEAD.POOLER_SIZE", (), "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7),
-        )

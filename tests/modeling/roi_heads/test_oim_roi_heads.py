@@ -10,15 +10,13 @@ from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.structures.input_size import InputSize
-from kdps.utils.testing import make_boxes, tiny_cfg
+from kdps.utils.testing import TINY_METHODS, tiny_cfg
 
 SIZE = (64, 96)
-OIM = [
-    *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3),
-    *("MODEL.REID_HEAD.NAME", "LinearEmbedding", "MODEL.REID_HEAD.EMBEDDING_DIM", 2),
-    *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN", "MODEL.REID_HEAD.OIM_SCALE", 2.0),
-    *("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool", "MODEL.ROI_BOX_HEAD.REGION_POOL", "average"),
-]
+OIM = (
+    *(*TINY_METHODS["oim"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3),
+    *("MODEL.REID_HEAD.EMBEDDING_DIM", 2, "MODEL.REID_HEAD.OIM_SCALE", 2.0),
+)
 BOXES = [[0.0, 0, 19, 39], [50, 10, 69, 49], [1, 0, 20, 39], [30, 0, 49, 39]]
 STILL = [0.0] * 4
 
@@ -150,14 +148,3 @@ def test_proposals_overlap_with_their_last_pixels(features):
     assert classes[tuple(near[0])] == 0
     assert classes[tuple(near[1])] == 1
     assert (found.gt_boxes.tensor == targets.gt_boxes.tensor).all()
-
-
-def test_given_boxes_of_several_images_keep_their_order(heads):
-    features = {"res4": torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-    generator = torch.Generator().manual_seed(2)
-    boxes = [make_boxes(n, *SIZE, generator) for n in (2, 3)]
-    with torch.no_grad():
-        together = heads.embed_boxes(features, boxes)
-        for i, own in enumerate(boxes):
-            alone = heads.embed_boxes({"res4": features["res4"][i : i + 1]}, [own])[0]
-            torch.testing.assert_close(together[i], alone)

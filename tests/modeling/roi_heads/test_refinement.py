@@ -3,7 +3,11 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from kdps.modeling.roi_heads.refinement import as_proposals, refine_detections
+from kdps.modeling.roi_heads.refinement import (
+    as_proposals,
+    detections_as_proposals,
+    refine_detections,
+)
 
 SIZE = (60, 100)
 
@@ -25,6 +29,14 @@ def detections(scores):
         scores=torch.tensor(scores),
         pred_embeddings=torch.arange(len(scores)).float()[:, None],
     )
+
+
+def test_detections_become_proposals_and_stay_detections():
+    found = detections([0.6, 0.7])
+    (proposals,) = detections_as_proposals([found])
+    assert proposals.image_size == SIZE
+    assert torch.equal(proposals.proposal_boxes.tensor, found.pred_boxes.tensor)
+    assert set(found.get_fields()) == {"pred_boxes", "scores", "pred_embeddings"}
 
 
 def test_refined_boxes_suppress_by_score_and_keep_their_fields():

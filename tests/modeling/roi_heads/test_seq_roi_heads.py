@@ -7,8 +7,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
-from kdps.errors import KdpsError
-from kdps.utils.testing import make_boxes, make_training_batch, tiny_cfg
+from kdps.utils.testing import make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
 
@@ -131,32 +130,3 @@ def test_boxes_that_refinement_flattens_are_dropped(heads):
     # Clipped to the image of 96 pixels nothing is left of the second one.
     assert kept.pred_boxes.tensor.tolist() == [[30, 4, 50, 60]]
     assert kept.scores.tolist() == [pytest.approx(0.9)]
-
-
-def test_a_box_head_of_another_kind_is_refused():
-    with pytest.raises(KdpsError, match=r"ROI_BOX_HEAD.NAME: .* FastRCNNConvFCHead does not"):
-        build_model(
-            tiny_cfg(
-                *("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", 1),
-                *("MODEL.ROI_BOX_HEAD.POOLER_SIZE", (), "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7),
-            )
-        )
-
-
-def test_given_boxes_of_several_images_keep_their_order(heads):
-    features = {"res4": torch.randn(2, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-    generator = torch.Generator().manual_seed(2)
-    boxes = [make_boxes(n, *SIZE, generator) for n in (2, 3)]
-    with torch.no_grad():
-        together = heads.embed_boxes(features, boxes)
-        for i, own in enumerate(boxes):
-            alone = heads.embed_boxes({"res4": features["res4"][i : i + 1]}, [own])[0]
-            torch.testing.assert_close(together[i], alone)
-
-
-def test_pooled_regions_have_the_size_in_the_config():
-    assert build_model(tiny_cfg()).roi_heads.pooler.output_size == (6, 3)
-    square = tiny_cfg(
-        "MODEL.ROI_BOX_HEAD.POOLER_SIZE", (), "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7
-    )
-    assert build_model(square).roi_heads.pooler.output_size == (7, 7)

@@ -1,9 +1,9 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Comparison with numbers recorded from public implementations built on torchvision's detectors.
+"""Weights and inputs of the runs of public implementations whose numbers were recorded.
 
 The reference folder holds, for each of them, ``expected.npz`` (the numbers) and
 ``state_dict.json`` (names and shapes of its weights), and ``kit.py``, which makes weights and
-images.
+images. ``parity_assertions.py`` compares.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from torch import nn
 from torch.nn import functional as F
 
+import kdps.modeling  # noqa: F401  (registers the models)
+from kdps.checkpoint.convert import convert
 from kdps.checkpoint.rules import Rule
+from kdps.config import get_cfg
 
 # Height and width of the images.
 SIZES = {"a": (240, 360), "b": (300, 200)}
@@ -40,11 +45,36 @@ def load_kit(folder: Path) -> ModuleType:
     return module
 
 
-def published_weights(folder: Path, kit: ModuleType, method: str) -> dict[str, torch.Tensor]:
-    """The kit's weights of a method under their published names."""
-    spec = json.loads((folder / method / "state_dict.json").read_text())
-    arrays = kit.make_state_dict(spec, kit.GAINS[method])
-    return {name: torch.as_tensor(array) for name, array in arrays.items()}
+def converted_weights(
+    folder: Path, kit: ModuleType, recorded_as: str, method: str
+) -> dict[str, torch.Tensor]:
+    """The kit's weights, under their published names, as ``kdps convert --from method`` has them.
+
+    ``recorded_as`` is the folder of the method's numbers.
+    """
+    spec = json.loads((folder / recorded_as / "state_dict.json").read_text())
+    arrays = kit.make_state_dict(spec, kit.GAINS[recorded_as])
+    published = {name: torch.as_tensor(array) for name, array in arrays.items()}
+    return convert({"model": published}, method).weights
+
+
+def build_published(method: str, weights: Mapping[str, torch.Tensor], *opts: Any) -> nn.Module:
+    """The model of a published recipe, with the samples of the recorded run.
+
+    Args:
+        method: "seqnet", "nae", "oim" or "coat".
+        weights: all of its weights.
+        opts: keys and values that override the recipe.
+    """
+    cfg = get_cfg()
+    cfg.merge_from_file(f"configs/CUHK-SYSU/{method}_R_50_C4.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.REID_HEAD.NUM_PIDS, cfg.MODEL.REID_HEAD.QUEUE_SIZE = 5532, 5000
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
+    cfg.merge_from_list(list(opts))
+    model = build_model(cfg)
+    model.load_state_dict(weights)
+    return model
 
 
 def network_input(kit: ModuleType, recorded: Recorded, case: str) -> torch.Tensor:
@@ -118,24 +148,6 @@ def samples_of(
     return samples
 
 
-def assert_close(actual: Any, expected: Any, atol: float = 1e-4, what: str = "") -> None:
-    """Equal up to 1e-4 of the expected value and ``atol``."""
-    np.testing.assert_allclose(
-        np.asarray(actual), np.asarray(expected), rtol=1e-4, atol=atol, err_msg=what
-    )
-
-
-def assert_probe(
-    kit: ModuleType, recorded: Recorded, key: str, tensor: torch.Tensor, atol: float = 1e-4
-) -> None:
-    """Compare a large tensor at the recorded positions and in its statistics."""
-    assert list(tensor.shape) == recorded[f"{key}/shape"].tolist(), key
-    values = tensor.detach().double().numpy().ravel()
-    assert_close(values[kit.probe_indices(values.size)], recorded[f"{key}/probe"], atol, key)
-    statistics = [values.mean(), values.std(), np.abs(values).max()]
-    assert_close(np.array(statistics), recorded[f"{key}/mean_std"], atol, key)
-
-
 def renamed(published: str, rules: Sequence[Rule]) -> str | None:
     """The name here of a published parameter; None where it has no place.
 
@@ -147,10 +159,3 @@ def renamed(published: str, rules: Sequence[Rule]) -> str | None:
         if found:
             return rule.name and found.expand(rule.name)
     raise KeyError(published)
-
-
-def match_rows(boxes: torch.Tensor, expected: np.ndarray) -> torch.Tensor:
-    """For each expected box the row of the nearest box; every row is used once."""
-    rows = torch.cdist(torch.as_tensor(expected), boxes, p=torch.inf).argmin(dim=1)
-    assert sorted(rows.tolist()) == list(range(len(boxes)))
-    return rows

@@ -1,0 +1,52 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""What the heads share whose first stage only detects: SeqNet's and COAT's."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+from detectron2.structures import Instances
+from torch import nn
+
+from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
+
+
+class StagedROIHeads(PersonSearchROIHeads):
+    """Heads with a Faster R-CNN stage on the RPN's proposals, and re-ID stages on its boxes."""
+
+    @configurable
+    def __init__(
+        self, *, box_head: nn.Module, box_predictor: FastRCNNOutputLayers, **kwargs
+    ) -> None:
+        """
+        Args:
+            box_head: region features of stage 1.
+            box_predictor: classes and boxes of stage 1.
+            kwargs: see :class:`PersonSearchROIHeads`.
+        """
+        super().__init__(**kwargs)
+        self.box_head = box_head
+        self.box_predictor = box_predictor
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        return {
+            **super().from_config(cfg, input_shape),
+            "test_nms_thresh": cfg.MODEL.REID_HEAD.NMS_THRESH_TEST,
+        }
+
+    def _first_stage(
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and box deltas of the proposals of all images."""
+        pooled = self._pool(features, [p.proposal_boxes for p in proposals])
+        return self.box_predictor(self.box_head(pooled)["res5"])
+
+    def _detect_first(
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> list[Instances]:
+        """Detections of stage 1 at test time, for each image."""
+        predictions = self._first_stage(features, proposals)
+        return self.box_predictor.inference(predictions, proposals)[0]
