@@ -24,6 +24,7 @@ from kdps.checkpoint.matching import (
 )
 from kdps.errors import KdpsError, one_line
 from kdps.layers.lookup_table import LookupTable
+from kdps.modeling.losses import IdentitySoftmaxLoss
 
 logger = logging.getLogger(__name__)
 
@@ -194,9 +195,10 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             KdpsError: the weights cannot be had, or leave part of the model unset.
         """
         self._load_weights(local_weights(path))
-        if self._unset():
+        unset = [key for key in self._unset() if not self._in_classifier(key)]
+        if unset:
             raise KdpsError(
-                f"MODEL.WEIGHTS: {path} does not fill the model ({_some(self._unset())}); "
+                f"MODEL.WEIGHTS: {path} does not fill the model ({_some(unset)}); "
                 "is it of another config?"
             )
 
@@ -215,6 +217,12 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
 
     def _in_table(self, key: str) -> bool:
         return isinstance(self.model.get_submodule(key.rpartition(".")[0]), LookupTable)
+
+    def _in_classifier(self, key: str) -> bool:
+        """Whether this is part of a classifier of identities, which serves a training only."""
+        modules = key.split(".")[:-1]
+        parents = (".".join(modules[:depth]) for depth in range(1, len(modules) + 1))
+        return any(isinstance(self.model.get_submodule(p), IdentitySoftmaxLoss) for p in parents)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """See :meth:`detectron2.checkpoint.DetectionCheckpointer.load`."""

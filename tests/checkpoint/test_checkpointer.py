@@ -18,6 +18,7 @@ import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer, local_weights
 from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
+from kdps.modeling.losses import IdentitySoftmaxLoss
 from kdps.utils.testing import tiny_cfg
 
 # What Detectron2's ImageNet files call a parameter: its name from the stage on.
@@ -213,6 +214,22 @@ def test_inference_takes_weights_with_tables_of_any_size(
     assert torch.equal(model.head.weight, filled().head.weight)
     assert not [r for r in caplog.records if "table" in r.message]
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("identities", [None, 5])
+def test_inference_does_without_a_classifier_of_identities(
+    tmp_path: Path, identities: int | None
+) -> None:
+    # A published checkpoint has none, one of another training has other identities.
+    path = saved(tmp_path, filled())
+    if identities:
+        other = filled()
+        other.id_loss = IdentitySoftmaxLoss(identities, dim=2)
+        path = saved(tmp_path, other)
+    model = Small()
+    model.id_loss = IdentitySoftmaxLoss(3, dim=2)
+    PersonSearchCheckpointer(model).load_complete(path)
+    assert torch.equal(model.head.weight, filled().head.weight)
 
 
 def test_inference_needs_the_whole_model(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
+from fixed_rows import FixedRows
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
@@ -29,19 +30,6 @@ def heads():
 @pytest.fixture
 def features():
     return {"res4": torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-
-
-class FixedRows(nn.Module):
-    """Says the same about each region, whatever it looks like."""
-
-    def __init__(self, rows):
-        super().__init__()
-        self.rows = torch.tensor(rows)
-
-    def forward(self, x):
-        # The last boxes, which may be fewer, are described by all stages.
-        assert len(x) <= len(self.rows)
-        return self.rows[: len(x)]
 
 
 def fix_stages(heads, scores, *deltas):

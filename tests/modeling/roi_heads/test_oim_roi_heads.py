@@ -6,7 +6,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from torch import nn
+from fixed_rows import FixedRows
 
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.structures.input_size import InputSize
@@ -34,15 +34,6 @@ def heads():
 @pytest.fixture
 def features():
     return {"res4": torch.randn(1, 16, 4, 6, generator=torch.Generator().manual_seed(1))}
-
-
-class FixedRows(nn.Module):
-    def __init__(self, rows):
-        super().__init__()
-        self.rows = torch.tensor(rows)
-
-    def forward(self, x):
-        return self.rows
 
 
 def fix(heads, scores, deltas, directions):

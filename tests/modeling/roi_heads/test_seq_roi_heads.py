@@ -4,6 +4,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
+from fixed_rows import FixedRows
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
@@ -36,16 +37,6 @@ def fix_first_stage(heads, scores):
 
 def fix_second_stage(heads, deltas):
     heads.reid_predictor.bbox_pred = FixedRows(torch.tensor(deltas))
-
-
-class FixedRows(nn.Module):
-    def __init__(self, rows):
-        super().__init__()
-        self.rows = rows
-
-    def forward(self, x):
-        assert len(x) == len(self.rows)
-        return self.rows
 
 
 BOXES = [[0.0, 0, 20, 40], [50, 10, 70, 50], [1, 0, 21, 40], [30, 0, 50, 40]]
