@@ -70,7 +70,8 @@ def model(weights):
     return build(weights).eval()
 
 
-@pytest.mark.parametrize("case", [pytest.param("a", marks=pytest.mark.slow), "b"])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["a", "b"])
 def test_inference(case, model, kit, recorded):
     heads = model.roi_heads
     size, features = assert_proposals(model, kit, recorded, case)

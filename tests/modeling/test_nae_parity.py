@@ -40,7 +40,8 @@ def model(weights):
     return build_published(METHOD, weights).eval()
 
 
-@pytest.mark.parametrize("case", [pytest.param("a", marks=pytest.mark.slow), "b"])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["a", "b"])
 @torch.no_grad()
 def test_inference(case, model, kit, recorded):
     _, features = assert_proposals(model, kit, recorded, case)

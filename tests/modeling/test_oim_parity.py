@@ -74,7 +74,8 @@ def test_anchors(model, recorded):
     assert torch.equal(cells, theirs)
 
 
-@pytest.mark.parametrize("case", [pytest.param("a", marks=pytest.mark.slow), "b"])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["a", "b"])
 @torch.no_grad()
 def test_inference(case, model, kit, recorded):
     record = record_of(kit, recorded, case)
