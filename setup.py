@@ -90,6 +90,8 @@ if __name__ == "__main__":
             "tqdm",
         ],
         extras_require={
+            # ConvNeXt and Swin.
+            "timm": ["timm>=1.0.20"],
             "dev": [
                 "hypothesis",
                 "pre-commit",
@@ -97,6 +99,7 @@ if __name__ == "__main__":
                 "pytest-xdist",
                 "ruff",
                 "scikit-learn",
+                "timm>=1.0.20",
             ],
         },
         entry_points={"console_scripts": ["kdps = kdps.cli.main:main"]},

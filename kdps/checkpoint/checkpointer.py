@@ -18,15 +18,19 @@ from torch import nn
 from kdps.checkpoint.files import TEMPORARY_SUFFIX, atomic_write
 from kdps.checkpoint.formats import read_weights
 from kdps.checkpoint.matching import (
+    is_named_alike,
     is_torchvision_resnet,
     match_by_suffix,
     rename_torchvision_resnet,
 )
+from kdps.checkpoint.timm_weights import register_timm_addresses
 from kdps.errors import KdpsError, one_line
 from kdps.layers.lookup_table import LookupTable
 from kdps.modeling.losses import IdentitySoftmaxLoss
 
 logger = logging.getLogger(__name__)
+
+register_timm_addresses()
 
 
 class PersonSearchCheckpointer(DetectionCheckpointer):
@@ -248,6 +252,8 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             raise KdpsError(f"{filename}: holds something else than the weights of a model")
         if is_torchvision_resnet(weights):
             content["model"] = rename_torchvision_resnet(weights)
+            content["matching_heuristics"] = True
+        elif is_named_alike(weights):
             content["matching_heuristics"] = True
         return content
 

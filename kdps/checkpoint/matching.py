@@ -20,6 +20,20 @@ _TORCHVISION_RULES = (
     (r"\.bn(\d)\.", r".conv\1.norm."),
 )
 
+# Names by which the classifiers are known of which backbones keep the names: torchvision's
+# MobileNetV2, timm's ConvNeXt and Swin.
+_NAMED_ALIKE = (
+    {"features.0.0.weight", "features.17.conv.0.0.weight", "classifier.1.weight"},
+    {"stem.0.weight", "stages.3.downsample.0.weight"},
+    {"patch_embed.proj.weight", "layers.3.downsample.reduction.weight"},
+)
+
+
+def is_named_alike(keys: Iterable[str]) -> bool:
+    """Whether these are names of a classifier whose layers have the same names in a backbone."""
+    keys = set(keys)
+    return any(names <= keys for names in _NAMED_ALIKE)
+
 
 def is_torchvision_resnet(keys: Iterable[str]) -> bool:
     """Whether these are the names of torchvision's ResNet classifiers."""

@@ -76,6 +76,12 @@ def _add_model(cfg: CN) -> None:
     # ROI_BOX_HEAD.NORM is the norm of the stages on regions; empty: RESNETS.NORM.
     cfg.MODEL.ROI_BOX_HEAD.REGION_POOL = "max"
 
+    # The network of timm whose stages build_timm_classifier makes, a ConvNeXt or a Swin; what part
+    # of its residual branches training drops, at the last block (rising linearly from the first).
+    cfg.MODEL.TIMM = CN()
+    cfg.MODEL.TIMM.NAME = "convnext_base"
+    cfg.MODEL.TIMM.DROP_PATH_RATE = 0.0
+
     # Blocks of res4 in the trunk of build_post_norm_resnet; the others are PostNormBoxHead's (3 of
     # 6 is OIM-Net's choice).
     cfg.MODEL.POST_NORM_RESNET = CN()

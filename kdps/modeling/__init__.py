@@ -3,9 +3,12 @@
 
 from kdps.modeling.anchor_generator import CaffeAnchorGenerator, RoundedAnchorGenerator
 from kdps.modeling.backbone import (
+    build_mobilenet_v2,
     build_person_search_resnet,
     build_post_norm_resnet,
+    build_timm_classifier,
     build_tiny_resnet,
+    register_head_stage,
 )
 from kdps.modeling.inclusive_rpn import InclusiveRPN
 from kdps.modeling.meta_arch import PersonSearchRCNN
@@ -31,8 +34,11 @@ __all__ = [
     "PersonSearchRPN",
     "RoundedAnchorGenerator",
     "SeqROIHeads",
+    "build_mobilenet_v2",
     "build_person_search_resnet",
     "build_post_norm_resnet",
     "build_reid_head",
+    "build_timm_classifier",
     "build_tiny_resnet",
+    "register_head_stage",
 ]

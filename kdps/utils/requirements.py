@@ -1,9 +1,12 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""The one requirement that pip cannot resolve: Detectron2."""
+"""Requirements that an installation may lack: Detectron2, which pip cannot resolve, and timm."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
+from types import ModuleType
+
+from kdps.errors import KdpsError
 
 INSTALL_HELP = """\
 kdps needs Detectron2, which is not installed in this Python. It is not on PyPI: please do not
@@ -23,3 +26,19 @@ def require_detectron2() -> None:
     # A clone of Detectron2 in the working directory looks like a package without an origin.
     if spec is None or spec.origin is None:
         raise ImportError(INSTALL_HELP, name="detectron2")
+
+
+def require_timm() -> ModuleType:
+    """Import timm, an extra of kdps.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise KdpsError(
+            "timm is not installed, from which ConvNeXt and Swin come: "
+            "pip install timm, or kdps with its extra 'timm'"
+        ) from error
+    return timm

@@ -102,7 +102,7 @@ def build_post_norm_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         _make_stage(cfg, "res4", _channels(cfg, "res3"), stride=2, norm=resnets.NORM)[:trunk],
     ]
     backbone = ResNet(stem, stages, out_features=resnets.OUT_FEATURES)
-    freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
+    freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
 
 

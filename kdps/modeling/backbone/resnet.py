@@ -11,6 +11,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
 from kdps.errors import KdpsError
+from kdps.modeling.backbone.head_stage import register_head_stage
 
 
 @BACKBONE_REGISTRY.register()
@@ -21,19 +22,20 @@ def build_person_search_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         KdpsError: an unknown value of ``MODEL.BACKBONE.FREEZE``.
     """
     backbone = build_resnet_backbone(cfg, input_shape)
-    freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
+    freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
 
 
-def freeze(backbone: ResNet, how: str) -> None:
-    """Take the gradient from parts of a ResNet, in place.
+def freeze(stem: nn.Module, how: str) -> None:
+    """Take the gradient from the first layers of a backbone, in place.
 
     Args:
-        how: "none", or "stem_affine": the first convolution and the scale and shift of its norm,
-            whose running statistics still move (SeqNet, NAE and COAT).
+        stem: the first convolution and its norm.
+        how: "none", or "stem_affine": the convolution and the scale and shift of its norm, whose
+            running statistics still move (SeqNet, NAE and COAT).
     """
     if how == "stem_affine":
-        for parameter in backbone.stem.parameters():
+        for parameter in stem.parameters():
             parameter.requires_grad_(False)
     elif how != "none":
         raise KdpsError(f"MODEL.BACKBONE.FREEZE is {how!r}; it must be 'none' or 'stem_affine'")
@@ -44,6 +46,7 @@ def head_norm(cfg: CfgNode) -> str:
     return cfg.MODEL.ROI_BOX_HEAD.NORM or cfg.MODEL.RESNETS.NORM
 
 
+@register_head_stage("build_person_search_resnet", "build_resnet_backbone")
 def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
     """The last stage of the ResNet of ``cfg``, for use on pooled regions.
 

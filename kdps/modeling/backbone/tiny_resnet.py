@@ -63,7 +63,7 @@ def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         stages.append(_make_stage(in_channels, width, blocks, stride, norm))
         in_channels = width
     backbone = ResNet(stem, stages, out_features=cfg.MODEL.RESNETS.OUT_FEATURES)
-    freeze(backbone, cfg.MODEL.BACKBONE.FREEZE)
+    freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
 
 

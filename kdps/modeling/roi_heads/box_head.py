@@ -1,9 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Per-region features: the last ResNet stage applied to pooled regions."""
+"""Per-region features: the last stage of a network applied to pooled regions."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode
@@ -12,16 +10,15 @@ from detectron2.modeling import ROI_BOX_HEAD_REGISTRY
 from torch import nn
 
 from kdps.modeling.backbone import (
+    StageBuilder,
+    build_head_stage,
     build_post_norm_res4_rest,
     build_post_norm_res5,
-    build_res5_stage,
     build_tiny_head_stage,
 )
 
 # Values of MODEL.ROI_BOX_HEAD.REGION_POOL: what a region is described by.
 REGION_POOLS = {"max": torch.amax, "average": torch.mean}
-
-StageBuilder = Callable[[CfgNode, int], tuple[nn.Sequential, int]]
 
 
 class RegionBoxHead(nn.Module):
@@ -63,14 +60,17 @@ class _StageBoxHead(RegionBoxHead):
             "res4": (R, C) maximum (or mean) over each region; "res5": (R, C') the same after the
             stage.
         """
+        if len(x) == 0:
+            # Not every library's layers take nothing.
+            return {name: x.new_zeros(0, s.channels) for name, s in self.output_shape.items()}
         return {"res4": self.pool(x, dim=(2, 3)), "res5": self.pool(self.res5(x), dim=(2, 3))}
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class Res5BoxHead(_StageBoxHead):
-    """res5 of the ResNet in the config (NAE, SeqNet)."""
+    """The last stage of the backbone in the config: res5 of a ResNet (NAE, SeqNet)."""
 
-    build_stage = staticmethod(build_res5_stage)
+    build_stage = staticmethod(build_head_stage)
 
 
 @ROI_BOX_HEAD_REGISTRY.register()

@@ -8,7 +8,7 @@ from torch import nn
 import kdps.modeling  # noqa: F401  (registers the backbones)
 from kdps.config import get_cfg
 from kdps.errors import KdpsError
-from kdps.modeling.backbone import build_res5_stage
+from kdps.modeling.backbone.resnet import build_res5_stage
 
 
 def resnet_cfg(depth=50, freeze="stem_affine"):
