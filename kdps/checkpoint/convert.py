@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from kdps.checkpoint.keymaps.coat import COAT_RULES
-from kdps.checkpoint.keymaps.nae import NAE_RULES
+from kdps.checkpoint.keymaps.nae import NAE_PLUS_RULES, NAE_RULES
 from kdps.checkpoint.keymaps.oim import OIM_RESNET_RULES, OIM_RULES
 from kdps.checkpoint.keymaps.seqnet import SEQNET_RULES
 from kdps.checkpoint.prw_table import PUBLIC_ROWS, renumber_prw_table
@@ -38,6 +38,7 @@ class Method:
 METHODS = {
     "seqnet": Method("SeqNet", SEQNET_RULES),
     "nae": Method("NAE", NAE_RULES, prw_first=0),
+    "nae+": Method("NAE+", NAE_PLUS_RULES, prw_first=0),
     "oim": Method("OIM-Net", OIM_RULES),
     "oim-resnet": Method("OIM-Net's ImageNet weights", OIM_RESNET_RULES),
     "coat": Method("COAT", COAT_RULES),
@@ -77,12 +78,15 @@ def _what_else(checkpoint: Mapping[str, Any], method: str) -> str:
     """What a checkpoint looks like that is not one of ``method``, as the end of a message."""
     for name, other in METHODS.items():
         state = checkpoint.get(other.wrapper, checkpoint)
-        if name != method and _names(state) and rules_explain(_names(state), other.rules):
+        if name != method and _named(state) and rules_explain(_named(state), other.rules):
             return f"; it looks like {other.title} (--from {name})"
-    if any(key.startswith("proposal_generator.") for key in _names(checkpoint.get("model"))):
+    if any(key.startswith("proposal_generator.") for key in _named(checkpoint.get("model"))):
         return "; it looks like a checkpoint of kdps, which needs no conversion"
     return ""
 
 
-def _names(state: Any) -> Iterable[str]:
-    return [key for key in state if isinstance(key, str)] if isinstance(state, Mapping) else []
+def _named(state: Any) -> dict[str, Any]:
+    """The entries of a state dict, of which there are none if it is something else."""
+    if not isinstance(state, Mapping):
+        return {}
+    return {key: value for key, value in state.items() if isinstance(key, str)}

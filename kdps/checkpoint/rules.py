@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ class Rule:
         rows: rows of the old tensor to take, in this order; None takes it as it is.
         minus: rows of the old tensor to subtract from those.
         ndim: dimensions that the old tensor must have; None takes any.
+        as_matrix: make a matrix of it, as of the kernels of 1 x 1 convolutions.
         reason: why the entry is dropped.
         optional: there may be no such entry.
     """
@@ -31,6 +33,7 @@ class Rule:
     rows: tuple[int, ...] | None = None
     minus: tuple[int, ...] | None = None
     ndim: int | None = None
+    as_matrix: bool = False
     reason: str = ""
     optional: bool = False
 
@@ -90,10 +93,18 @@ def apply_rules(state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source
     return converted
 
 
-def rules_explain(names: Iterable[str], rules: Sequence[Rule]) -> bool:
-    """Whether rules that are not optional know each of the names, and each of them a name."""
+def rules_explain(state: Mapping[str, Any], rules: Sequence[Rule]) -> bool:
+    """Whether rules that are not optional know each of the names, and each of them a name.
+
+    A rule that asks for so many dimensions does not know an entry of others.
+    """
     needed = [rule for rule in rules if not rule.optional]
-    found = {_find(name, needed)[0] for name in names}
+    found = set()
+    for name, value in state.items():
+        rule, _ = _find(name, needed)
+        if rule is None or rule.ndim not in (None, getattr(value, "ndim", None)):
+            return False
+        found.add(rule)
     return found == set(needed)
 
 
@@ -109,6 +120,8 @@ def _taken(tensor: torch.Tensor, rule: Rule) -> torch.Tensor:
     """The rows that a rule takes, as a tensor of their own."""
     if rule.ndim is not None and tensor.ndim != rule.ndim:
         raise KdpsError(f"has {tensor.ndim} dimensions, not {rule.ndim}")
+    if rule.as_matrix:
+        tensor = tensor.flatten(1)
     if rule.rows is None:
         # A view into a larger tensor would be saved with all of it.
         return tensor.clone(memory_format=torch.contiguous_format)

@@ -17,9 +17,16 @@ from kdps.modeling.reid_heads import (
     REID_HEADS_REGISTRY,
     LinearEmbedding,
     NormAwareEmbedding,
+    PixelNormAwareEmbedding,
     build_reid_head,
 )
-from kdps.modeling.roi_heads import CoatROIHeads, NormAwareROIHeads, OIMROIHeads, SeqROIHeads
+from kdps.modeling.roi_heads import (
+    CoatROIHeads,
+    NormAwareROIHeads,
+    OIMROIHeads,
+    PixelNormAwareROIHeads,
+    SeqROIHeads,
+)
 
 __all__ = [
     "REID_HEADS_REGISTRY",
@@ -32,6 +39,8 @@ __all__ = [
     "OIMROIHeads",
     "PersonSearchRCNN",
     "PersonSearchRPN",
+    "PixelNormAwareEmbedding",
+    "PixelNormAwareROIHeads",
     "RoundedAnchorGenerator",
     "SeqROIHeads",
     "build_mobilenet_v2",

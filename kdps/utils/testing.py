@@ -18,6 +18,11 @@ TINY_METHODS: dict[str, tuple[Any, ...]] = {
         *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
         *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
     ),
+    "nae_plus": (
+        *("MODEL.ROI_HEADS.NAME", "PixelNormAwareROIHeads"),
+        *("MODEL.REID_HEAD.NAME", "PixelNormAwareEmbedding"),
+        *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
+    ),
     "oim": (
         *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.REID_HEAD.NAME", "LinearEmbedding"),
         *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN"),

@@ -49,10 +49,10 @@ def test_an_optional_rule_may_find_nothing():
 
 def test_what_rules_explain():
     rules = [Rule("a", "b"), Rule("b", "c"), Rule(".*", None, reason="rare", optional=True)]
-    assert rules_explain(["a", "b"], rules)
-    assert not rules_explain(["a"], rules)
+    assert rules_explain(dict.fromkeys("ab"), rules)
+    assert not rules_explain(dict.fromkeys("a"), rules)
     # An optional rule, which may take anything, tells nothing.
-    assert not rules_explain(["a", "b", "d"], rules)
+    assert not rules_explain(dict.fromkeys("abd"), rules)
 
 
 def test_the_first_rule_that_matches_counts():
@@ -82,3 +82,15 @@ def test_a_rule_without_an_entry():
 def test_what_is_no_state_dict(state, message):
     with pytest.raises(KdpsError, match=message):
         apply_rules(state, [Rule("weight", "w", rows=(0, 1))], "model")
+
+
+def test_rules_that_ask_for_dimensions_explain_no_others():
+    rules = [Rule("a", "A", ndim=2)]
+    assert rules_explain({"a": torch.zeros(1, 2)}, rules)
+    assert not rules_explain({"a": torch.zeros(1, 2, 1, 1)}, rules)
+
+
+def test_kernels_as_a_matrix():
+    state = {"a": torch.arange(6.0).reshape(2, 3, 1, 1)}
+    converted = apply_rules(state, [Rule("a", "A", ndim=4, as_matrix=True)], "x")
+    assert torch.equal(converted.weights["A"], torch.arange(6.0).reshape(2, 3))

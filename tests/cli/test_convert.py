@@ -110,13 +110,13 @@ NARROW = [
 ]
 
 
-@pytest.mark.parametrize("method", ["seqnet", "nae", "oim", "coat"])
+@pytest.mark.parametrize("method", ["seqnet", "nae", "nae+", "oim", "coat"])
 def test_documented_conversion_and_evaluation(method, tmp_path, monkeypatch):
     text = Path("configs/README.md").read_text(encoding="utf-8").replace("\\\n", "")
     (command,) = re.findall(r"^kdps (convert .*)$", text, re.MULTILINE)
     (evaluation,) = re.findall(r"train_net\.py (--eval-only .*?)\n", text)
     _, _, config, key, file = evaluation.split()
-    config = config.replace("seqnet", method)
+    config = config.replace("seqnet", method.replace("+", "_plus"))
     cfg = get_cfg()
     cfg.merge_from_file(config)
     cfg.merge_from_list([*NARROW, "MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4])

@@ -14,11 +14,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def make_published(method: str) -> dict[str, torch.Tensor]:
-    """The entries of a published "seqnet", "nae", "oim" or "coat".
+    """The entries of a published "seqnet", "nae", "nae+", "oim" or "coat".
 
     They are small tensors of distinct numbers; one tensor under two names has the same numbers.
     """
-    shapes = {"seqnet": _seqnet, "nae": _nae, "oim": _oim, "coat": _coat}[method]()
+    makers = {"seqnet": _seqnet, "nae": _nae, "nae+": _nae_plus, "oim": _oim, "coat": _coat}
+    shapes = makers[method]()
     generator = torch.Generator().manual_seed(0)
     published = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     if method == "coat":
@@ -43,6 +44,8 @@ def as_published(own: Mapping[str, torch.Tensor], method: str) -> dict[str, torc
             whole = tensor.new_zeros(rows, *tensor.shape[1:])
             whole[list(rule.rows)] = tensor
             tensor = whole
+        if rule.as_matrix:
+            tensor = tensor[:, :, None, None]
         theirs[name] = tensor
     return theirs
 
@@ -108,6 +111,15 @@ def _seqnet() -> Shapes:
 
 def _nae() -> Shapes:
     return {**_norm_aware(), **_linear("roi_heads.box_predictor.cls_score", 2, 4)}
+
+
+def _nae_plus() -> Shapes:
+    projectors = "roi_heads.embedding_head.projectors"
+    return {
+        **_nae(),
+        **_linear(f"{projectors}.feat_res4.0", 3, 2, 1, 1),
+        **_linear(f"{projectors}.feat_res5.0", 3, 4, 1, 1),
+    }
 
 
 # Numbers of the convolutions and the norms of OIM-Net, as they are in its source.

@@ -1,7 +1,9 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""NAE, https://github.com/dichen-cd/NAE4PS (not its pixel-wise variant NAE+)."""
+"""NAE and its pixel-wise variant NAE+, https://github.com/dichen-cd/NAE4PS."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from kdps.checkpoint.keymaps.resnet import stage_rules
 from kdps.checkpoint.keymaps.torchvision_rcnn import BACKBONE_RULES, NORM_AWARE_RULES, RPN_RULES
@@ -17,4 +19,9 @@ NAE_RULES = [
         reason="a classifier that NAE makes and does not use",
     ),
     *NORM_AWARE_RULES,
+]
+
+# All names are the same; what embeds is a 1 x 1 convolution there.
+NAE_PLUS_RULES = [
+    replace(rule, ndim=4, as_matrix=True) if rule.ndim else rule for rule in NAE_RULES
 ]

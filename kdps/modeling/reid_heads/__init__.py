@@ -2,5 +2,12 @@
 from kdps.modeling.reid_heads.build import REID_HEADS_REGISTRY, build_reid_head
 from kdps.modeling.reid_heads.linear import LinearEmbedding
 from kdps.modeling.reid_heads.norm_aware import NormAwareEmbedding
+from kdps.modeling.reid_heads.pixel_norm_aware import PixelNormAwareEmbedding
 
-__all__ = ["REID_HEADS_REGISTRY", "LinearEmbedding", "NormAwareEmbedding", "build_reid_head"]
+__all__ = [
+    "REID_HEADS_REGISTRY",
+    "LinearEmbedding",
+    "NormAwareEmbedding",
+    "PixelNormAwareEmbedding",
+    "build_reid_head",
+]

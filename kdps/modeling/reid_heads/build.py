@@ -8,6 +8,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import nn
 
+from kdps.errors import KdpsError
+
 REID_HEADS_REGISTRY = Registry("REID_HEADS")
 REID_HEADS_REGISTRY.__doc__ = """
 Registry for embedding heads.
@@ -16,10 +18,25 @@ The registered object is called with `obj(cfg, input_shape)`, where `input_shape
 region feature to its ShapeSpec. It is a module whose forward takes these features, each (R, C), and
 returns the embeddings, (R, D) rows of unit length, and the person logits, (R,). One that only
 embeds returns None in place of the logits and has an attribute `scores_people` that is False; it
-serves OIMROIHeads, which classifies by itself.
+serves OIMROIHeads, which classifies by itself. One with an attribute `per_cell` that is True serves
+PixelNormAwareROIHeads: it takes maps, each (R, C, h, w), and returns logits of their cells.
 """
 
 
-def build_reid_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
-    """The embedding head that ``MODEL.REID_HEAD.NAME`` names."""
-    return REID_HEADS_REGISTRY.get(cfg.MODEL.REID_HEAD.NAME)(cfg, input_shape)
+def build_reid_head(
+    cfg: CfgNode, input_shape: dict[str, ShapeSpec], *, per_cell: bool = False
+) -> nn.Module:
+    """The embedding head that ``MODEL.REID_HEAD.NAME`` names.
+
+    Raises:
+        KdpsError: it is not of the kind that ``per_cell`` asks for.
+    """
+    name = cfg.MODEL.REID_HEAD.NAME
+    head = REID_HEADS_REGISTRY.get(name)(cfg, input_shape)
+    if getattr(head, "per_cell", False) != per_cell:
+        wanted = "the cells of regions" if per_cell else "whole regions"
+        raise KdpsError(
+            f"MODEL.REID_HEAD.NAME: {cfg.MODEL.ROI_HEADS.NAME} needs a head for {wanted}, which "
+            f"{name!r} is not"
+        )
+    return head

@@ -10,6 +10,10 @@ from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwareP
 from kdps.modeling.roi_heads.norm_aware_roi_heads import NormAwareROIHeads
 from kdps.modeling.roi_heads.oim_roi_heads import OIMROIHeads
 from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
+from kdps.modeling.roi_heads.pixel_norm_aware import (
+    PixelNormAwareOutputLayers,
+    PixelNormAwareROIHeads,
+)
 from kdps.modeling.roi_heads.seq_roi_heads import SeqROIHeads
 from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
 from kdps.modeling.roi_heads.transformer_head import (
@@ -25,6 +29,8 @@ __all__ = [
     "OIMROIHeads",
     "OccludedTransformerBoxHead",
     "PersonSearchROIHeads",
+    "PixelNormAwareOutputLayers",
+    "PixelNormAwareROIHeads",
     "PostNormBoxHead",
     "RegionBoxHead",
     "Res5BoxHead",

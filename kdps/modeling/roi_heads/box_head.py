@@ -60,10 +60,14 @@ class _StageBoxHead(RegionBoxHead):
             "res4": (R, C) maximum (or mean) over each region; "res5": (R, C') the same after the
             stage.
         """
+        return {name: self.pool(cells, dim=(2, 3)) for name, cells in self.maps(x).items()}
+
+    def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What :meth:`forward` takes the maximum or mean of: (R, C, h, w) and (R, C', h', w')."""
         if len(x) == 0:
             # Not every library's layers take nothing.
-            return {name: x.new_zeros(0, s.channels) for name, s in self.output_shape.items()}
-        return {"res4": self.pool(x, dim=(2, 3)), "res5": self.pool(self.res5(x), dim=(2, 3))}
+            return {name: x.new_zeros(0, s.channels, 1, 1) for name, s in self.output_shape.items()}
+        return {"res4": x, "res5": self.res5(x)}
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
@@ -90,6 +94,6 @@ class PostNormBoxHead(_StageBoxHead):
         super().__init__(cfg, input_shape)
         self.res4 = build_post_norm_res4_rest(cfg)
 
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As of the other heads; "res4" describes the region after all of res4."""
-        return super().forward(self.res4(x))
+    def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As of the other heads; "res4" is the region after all of res4."""
+        return super().maps(self.res4(x))

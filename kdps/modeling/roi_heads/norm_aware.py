@@ -17,7 +17,7 @@ from kdps.errors import KdpsError
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
-from kdps.modeling.roi_heads.person_search_heads import matched_pids
+from kdps.modeling.roi_heads.person_search_heads import matched_boxes, matched_pids
 
 
 @dataclass
@@ -26,8 +26,8 @@ class NormAwarePredictions:
 
     Attributes:
         deltas: (R, 4) box deltas.
-        person_logits: (R,) logits of being a person.
-        embeddings: (R, D) rows of unit length.
+        person_logits: (R,) logits of being a person; of each cell, (R, h, w), in NAE+.
+        embeddings: (R, D) rows of unit length, of at most that in NAE+.
     """
 
     deltas: torch.Tensor
@@ -42,6 +42,9 @@ class NormAwareOutputLayers(nn.Module):
     SeqNet's second stage ("Sequential End-to-end Network for Efficient Person Search", Li and Miao,
     AAAI 2021). Their code regresses a second, unused box for the background; here it is left out.
     """
+
+    # Whether embeddings and logits are made of the cells of a region.
+    per_cell = False
 
     @configurable
     def __init__(
@@ -80,7 +83,7 @@ class NormAwareOutputLayers(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         reid = cfg.MODEL.REID_HEAD
-        embedding_head = build_reid_head(cfg, input_shape)
+        embedding_head = build_reid_head(cfg, input_shape, per_cell=cls.per_cell)
         if not getattr(embedding_head, "scores_people", True):
             raise KdpsError(
                 f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives no person logits, as norm-aware heads "
@@ -131,26 +134,31 @@ class NormAwareOutputLayers(nn.Module):
         boxes = cat([p.proposal_boxes.tensor for p in proposals])[is_person]
         # A proposal in the background carries the box and the identity of some person, too: only
         # the rows of is_person may be used.
-        gt_boxes = cat([_gt_boxes(p) for p in proposals])[is_person]
+        gt_boxes = matched_boxes(proposals)[is_person]
         pids = matched_pids(proposals)[is_person]
         embeddings = predictions.embeddings[is_person]
         targets = self.box2box_transform.get_deltas(boxes, gt_boxes)
         deltas = predictions.deltas[is_person].float()
         box_loss = F.smooth_l1_loss(deltas, targets, beta=self.smooth_l1_beta, reduction="sum")
-        logits = predictions.person_logits
+        labels = self._person_labels(predictions, proposals, is_person)
         cls_loss = F.binary_cross_entropy_with_logits(
-            logits, is_person.to(logits.dtype), reduction="sum"
+            predictions.person_logits, labels, reduction="sum"
         )
-        # Without any region the mean would be NaN.
-        regions = max(len(is_person), 1)
         losses = {
-            "loss_nae_cls": cls_loss / regions,
-            "loss_nae_box_reg": box_loss / regions,
+            # Without any region a mean would be NaN.
+            "loss_nae_cls": cls_loss / max(labels.numel(), 1),
+            "loss_nae_box_reg": box_loss / max(len(is_person), 1),
             "loss_oim": self.oim(embeddings, pids),
         }
         if self.id_loss is not None:
             losses["loss_id"] = self.id_loss(embeddings, pids)
         return {name: loss * self.loss_weights.get(name, 1.0) for name, loss in losses.items()}
+
+    def _person_labels(
+        self, predictions: NormAwarePredictions, proposals: list[Instances], is_person: torch.Tensor
+    ) -> torch.Tensor:
+        """What the person logits should say, of their shape and type."""
+        return is_person.to(predictions.person_logits.dtype)
 
     def predict_boxes(
         self, predictions: NormAwarePredictions, proposals: list[Instances]
@@ -159,8 +167,3 @@ class NormAwareOutputLayers(nn.Module):
         boxes = cat([p.proposal_boxes.tensor for p in proposals])
         decoded = self.box2box_transform.apply_deltas(predictions.deltas, boxes)
         return list(decoded.split([len(p) for p in proposals]))
-
-
-def _gt_boxes(proposals: Instances) -> torch.Tensor:
-    # Proposals of an image without people have no gt_boxes; the values are not used then.
-    return (proposals.gt_boxes if proposals.has("gt_boxes") else proposals.proposal_boxes).tensor

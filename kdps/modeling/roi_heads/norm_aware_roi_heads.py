@@ -22,6 +22,8 @@ class NormAwareROIHeads(PersonSearchROIHeads):
     (equations 3 and 4), and the same region features give its box and its embedding.
     """
 
+    output_layers = NormAwareOutputLayers
+
     @configurable
     def __init__(
         self, *, box_head: nn.Module, reid_predictor: NormAwareOutputLayers, **kwargs
@@ -40,7 +42,7 @@ class NormAwareROIHeads(PersonSearchROIHeads):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         ret = super().from_config(cfg, input_shape)
         ret["box_head"] = cls._build_box_head(cfg, input_shape)
-        ret["reid_predictor"] = NormAwareOutputLayers(cfg, ret["box_head"].output_shape)
+        ret["reid_predictor"] = cls.output_layers(cfg, ret["box_head"].output_shape)
         return ret
 
     def _losses(
@@ -58,10 +60,14 @@ class NormAwareROIHeads(PersonSearchROIHeads):
     ) -> list[Instances]:
         outputs = self._predict(features, [p.proposal_boxes for p in proposals])
         counts = [len(p) for p in proposals]
-        scores = outputs.person_logits.sigmoid().split(counts)
+        scores = self._scores(outputs, counts)
         embeddings = outputs.embeddings.split(counts)
         boxes = self.reid_predictor.predict_boxes(outputs, proposals)
         return self._choose(proposals, boxes, scores, embeddings)
+
+    def _scores(self, outputs: NormAwarePredictions, counts: list[int]) -> list[torch.Tensor]:
+        """The scores of the regions of each image, of which there are so many."""
+        return list(outputs.person_logits.sigmoid().split(counts))
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return self._predict(features, boxes).embeddings

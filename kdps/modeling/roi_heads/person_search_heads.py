@@ -191,3 +191,12 @@ def matched_pids(proposals: list[Instances]) -> torch.Tensor:
     return cat(
         [p.gt_pids if p.has("gt_pids") else torch.full_like(p.gt_classes, -1) for p in proposals]
     )
+
+
+def matched_boxes(proposals: list[Instances]) -> torch.Tensor:
+    """(R, 4) boxes of the persons that sampled proposals were matched with, of all images.
+
+    In an image without people they are the proposals' own and say nothing.
+    """
+    # Proposals of an image without people have no gt_boxes.
+    return cat([(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals])

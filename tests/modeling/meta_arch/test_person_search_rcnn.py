@@ -21,6 +21,7 @@ NAE_LOSSES = {"loss_nae_cls", "loss_nae_box_reg", "loss_oim"}
 HEAD_LOSSES = {
     "seqnet": {"loss_cls", "loss_box_reg", *NAE_LOSSES},
     "nae": NAE_LOSSES,
+    "nae_plus": NAE_LOSSES,
     "oim": {"loss_cls", "loss_box_reg", "loss_oim"},
     "coat": {
         *("loss_cls", "loss_box_reg"),
