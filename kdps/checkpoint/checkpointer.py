@@ -19,8 +19,10 @@ from kdps.checkpoint.files import TEMPORARY_SUFFIX, atomic_write
 from kdps.checkpoint.formats import read_weights
 from kdps.checkpoint.matching import (
     is_named_alike,
+    is_torchvision_convnext,
     is_torchvision_resnet,
     match_by_suffix,
+    rename_torchvision_convnext,
     rename_torchvision_resnet,
 )
 from kdps.checkpoint.timm_weights import register_timm_addresses
@@ -252,6 +254,9 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             raise KdpsError(f"{filename}: holds something else than the weights of a model")
         if is_torchvision_resnet(weights):
             content["model"] = rename_torchvision_resnet(weights)
+            content["matching_heuristics"] = True
+        elif is_torchvision_convnext(weights):
+            content["model"] = rename_torchvision_convnext(weights)
             content["matching_heuristics"] = True
         elif is_named_alike(weights):
             content["matching_heuristics"] = True

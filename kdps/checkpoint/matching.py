@@ -50,6 +50,34 @@ def rename_torchvision_resnet(state: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def is_torchvision_convnext(keys: Iterable[str]) -> bool:
+    """Whether these are the names of torchvision's ConvNeXt classifiers."""
+    return {"features.0.0.weight", "features.1.0.layer_scale"} <= set(keys)
+
+
+def rename_torchvision_convnext(state: dict[str, Any]) -> dict[str, Any]:
+    """The same tensors under timm's names; the classifier keeps its own."""
+    layers = {"0": "conv_dw", "2": "norm", "3": "mlp.fc1", "5": "mlp.fc2"}
+    renamed = {}
+    for key, value in state.items():
+        # Stages and the layers before them alternate.
+        module, number, rest = [*key.split(".", 2), "", ""][:3]
+        if module == "features" and number == "0":
+            key = f"stem.{rest}"
+        elif module == "features" and int(number) % 2:
+            block, rest = rest.split(".", 1)
+            if rest == "layer_scale":
+                rest, value = "gamma", value.flatten()
+            else:
+                _, layer, parameter = rest.split(".")
+                rest = f"{layers[layer]}.{parameter}"
+            key = f"stages.{int(number) // 2}.blocks.{block}.{rest}"
+        elif module == "features":
+            key = f"stages.{int(number) // 2}.downsample.{rest}"
+        renamed[key] = value
+    return renamed
+
+
 def match_by_suffix(model_keys: Iterable[str], state: dict[str, Any]) -> dict[str, Any]:
     """Give every model key the checkpoint entry with the longest name that ends it.
 

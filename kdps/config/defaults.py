@@ -18,6 +18,13 @@ def add_kdps_config(cfg: CN) -> None:
     # "shortest_edge_opencv" is OpenCV's resize of float pixels (OIM-Net).
     cfg.INPUT.RESIZE = "shortest_edge"
 
+    # People of whom a crop (INPUT.CROP) leaves less than this share of their box are left out of
+    # training: nobody is recognised by an arm.
+    cfg.INPUT.MIN_VISIBLE = 0.0
+
+    # "SGD", "Adam" or "AdamW". The latter two take no notice of SOLVER.MOMENTUM.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
     _add_model(cfg)
 
     # Images per process in a test batch. Padding changes features near the border, so results with
@@ -105,8 +112,8 @@ def _add_model(cfg: CN) -> None:
     ps.SIZE_DIVISIBILITY = 0
 
     reid = cfg.MODEL.REID_HEAD = CN()
-    # From region features to embeddings: "NormAwareEmbedding" (NAE, SeqNet, COAT) or
-    # "LinearEmbedding" (OIM-Net).
+    # From region features to embeddings: "NormAwareEmbedding" (NAE, SeqNet, COAT),
+    # "PixelNormAwareEmbedding" (NAE+), "FusedEmbedding" (SeqNeXt) or "LinearEmbedding" (OIM-Net).
     reid.NAME = "NormAwareEmbedding"
     reid.EMBEDDING_DIM = 256
     # Identities in the lookup table and length of the circular queue; -1 takes them from the
@@ -118,6 +125,9 @@ def _add_model(cfg: CN) -> None:
     # Leave slots of table and queue that hold nothing yet out of the softmax. False lets them take
     # part with a similarity of zero, as the public implementations of OIM do.
     reid.OIM_MASK_EMPTY = True
+    # With OIM_MASK_EMPTY, the similarity of a person to the slot of its own identity while nothing
+    # is in it (SeqNeXt: 1). With 0 its first appearances are pushed away from everyone else.
+    reid.OIM_OWN_EMPTY = 0.0
     # Keep rows of the lookup table at unit length, as OIM's paper, NAE, SeqNet and COAT do. The
     # PyTorch OIM-Net, and AlignPS on CUHK-SYSU, do not.
     reid.OIM_NORMALISE = True

@@ -32,6 +32,8 @@ RESNETS = (
     *("build_person_search_resnet", "build_post_norm_resnet"),
     *("build_resnet_backbone", "build_tiny_resnet"),
 )
+# Backbones whose one output is called "res4".
+TRUNKS = ("build_mobilenet_v2", "build_timm_classifier")
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -81,7 +83,12 @@ def _check_rcnn(model: CfgNode) -> None:
     num_classes = model.ROI_HEADS.NUM_CLASSES
     if num_classes != 1:
         raise KdpsError(f"MODEL.ROI_HEADS.NUM_CLASSES: must be 1, for persons, not {num_classes}")
-    unknown = [f for f in model.ROI_HEADS.IN_FEATURES if f not in model.RESNETS.OUT_FEATURES]
+    in_features = model.ROI_HEADS.IN_FEATURES
+    if model.BACKBONE.NAME in TRUNKS and list(in_features) != ["res4"]:
+        raise KdpsError(
+            f"MODEL.ROI_HEADS.IN_FEATURES: must be ['res4'], what {model.BACKBONE.NAME} makes"
+        )
+    unknown = [f for f in in_features if f not in model.RESNETS.OUT_FEATURES]
     if unknown and model.BACKBONE.NAME in RESNETS:
         raise KdpsError(
             f"MODEL.ROI_HEADS.IN_FEATURES: {unknown[0]!r} is none of MODEL.RESNETS.OUT_FEATURES "

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from kdps.config.names import check_known, check_names
+from kdps.engine.optimizer import OPTIMIZERS
 from kdps.errors import KdpsError, one_line
 from kdps.evaluation.evaluation import reported_metrics
 from kdps.evaluation.settings import SearchSettings
@@ -88,6 +89,7 @@ def _check_sizes(cfg: CfgNode) -> None:
     node = cfg.TEST.PERSON_SEARCH
     shares = {
         "TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH": node.DETECTION_SCORE_THRESH,
+        "INPUT.MIN_VISIBLE": cfg.INPUT.MIN_VISIBLE,
         "MODEL.REID_HEAD.OIM_MOMENTUM": cfg.MODEL.REID_HEAD.OIM_MOMENTUM,
     }
     for key, value in shares.items():
@@ -164,6 +166,7 @@ def _check_training(cfg: CfgNode) -> None:
     )
     _check_best_metric(cfg)
     check_known("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", solver.CLIP_GRADIENTS.CLIP_TYPE, _CLIP_TYPES)
+    check_known("SOLVER.OPTIMIZER", solver.OPTIMIZER, OPTIMIZERS)
     check_known("SOLVER.LR_SCHEDULER_NAME", solver.LR_SCHEDULER_NAME, _SCHEDULERS)
     late = [step for step in solver.STEPS if step > solver.MAX_ITER]
     _require(

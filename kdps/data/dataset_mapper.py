@@ -49,6 +49,7 @@ class PersonSearchDatasetMapper:
         augmentations: list[T.Augmentation | T.Transform],
         image_format: str,
         with_annotated: bool = False,
+        min_visible: float = 0.0,
     ) -> None:
         """
         Args:
@@ -56,11 +57,13 @@ class PersonSearchDatasetMapper:
             augmentations: applied in this order to image and boxes.
             image_format: channel order, as ``INPUT.FORMAT``.
             with_annotated: at test time, pass the annotated boxes on as well.
+            min_visible: in training, leave people out of whose box less than this share is left.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.with_annotated = with_annotated
+        self.min_visible = min_visible
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class PersonSearchDatasetMapper:
             "augmentations": build_augmentation(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "with_annotated": cfg.TEST.PERSON_SEARCH.GT_BOXES,
+            "min_visible": cfg.INPUT.MIN_VISIBLE,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +94,9 @@ class PersonSearchDatasetMapper:
         size = image.shape[:2]
 
         if self.is_train:
-            result["instances"] = _training_instances(annotations, transforms, size)
+            result["instances"] = _training_instances(
+                annotations, transforms, size, self.min_visible
+            )
             return result
         for query in queries:
             _require_overlap(query, h, w, result["file_name"])
@@ -139,15 +145,20 @@ def _transform_boxes(items: list[dict[str, Any]], transforms: T.TransformList) -
 
 
 def _training_instances(
-    annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+    annotations: list[dict[str, Any]],
+    transforms: T.TransformList,
+    size: tuple[int, int],
+    min_visible: float,
 ) -> Instances:
     people = [a for a in annotations if a.get("iscrowd", 0) == 0]
     instances = Instances(size, gt_boxes=_transform_boxes(people, transforms))
+    whole = instances.gt_boxes.area()
     instances.gt_boxes.clip(size)
     instances.gt_classes = torch.zeros(len(people), dtype=torch.int64)
     pids = [person["person_id"] for person in people]
     instances.gt_pids = torch.tensor(pids, dtype=torch.int64)
-    return instances[instances.gt_boxes.nonempty()]
+    visible = instances.gt_boxes.area() >= min_visible * whole
+    return instances[instances.gt_boxes.nonempty() & visible]
 
 
 def _require_overlap(query: dict[str, Any], h: int, w: int, path: str) -> None:

@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Clipping the gradient of the whole model, which Detectron2 leaves to its projects."""
+"""Optimizers beside Detectron2's SGD, and clipping the gradient of the whole model."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import build_optimizer
+from detectron2.solver import build_optimizer, get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
 # SOLVER.CLIP_GRADIENTS.CLIP_TYPE of this kind, named as in other Detectron2 projects.
 FULL_MODEL = "full_model"
+# Values of SOLVER.OPTIMIZER; None is Detectron2's own.
+OPTIMIZERS = {"SGD": None, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
 def build_clipped_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """Detectron2's SGD; CLIP_TYPE "full_model" clips the norm over all parameters together.
+    """``SOLVER.OPTIMIZER``; CLIP_TYPE "full_model" clips the norm over all parameters together.
 
     Detectron2's own types clip each parameter by itself, which changes the direction of the step.
     """
     clipping = cfg.SOLVER.CLIP_GRADIENTS
     if not (clipping.ENABLED and clipping.CLIP_TYPE == FULL_MODEL):
-        return build_optimizer(cfg, model)
+        return _build_optimizer(cfg, model)
     plain = cfg.clone()
     plain.defrost()
     plain.SOLVER.CLIP_GRADIENTS.ENABLED = False
-    optimizer = build_optimizer(plain, model)
+    optimizer = _build_optimizer(plain, model)
 
     def clip(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -34,3 +37,20 @@ def build_clipped_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optim
     # Runs inside step(), hence on unscaled gradients with mixed precision as well.
     optimizer.register_step_pre_hook(clip)
     return optimizer
+
+
+def _build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """With Detectron2's own kinds of clipping, and its groups of parameters."""
+    solver = cfg.SOLVER
+    optimizer_class = OPTIMIZERS[solver.OPTIMIZER]
+    if optimizer_class is None:
+        return build_optimizer(cfg, model)
+    parameters = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    optimizer = optimizer_class(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+    return maybe_add_gradient_clipping(cfg, optimizer)

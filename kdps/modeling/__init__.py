@@ -15,6 +15,7 @@ from kdps.modeling.meta_arch import PersonSearchRCNN
 from kdps.modeling.proposal_generator import PersonSearchRPN
 from kdps.modeling.reid_heads import (
     REID_HEADS_REGISTRY,
+    FusedEmbedding,
     LinearEmbedding,
     NormAwareEmbedding,
     PixelNormAwareEmbedding,
@@ -25,6 +26,7 @@ from kdps.modeling.roi_heads import (
     NormAwareROIHeads,
     OIMROIHeads,
     PixelNormAwareROIHeads,
+    SeqNeXtROIHeads,
     SeqROIHeads,
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "REID_HEADS_REGISTRY",
     "CaffeAnchorGenerator",
     "CoatROIHeads",
+    "FusedEmbedding",
     "InclusiveRPN",
     "LinearEmbedding",
     "NormAwareEmbedding",
@@ -42,6 +45,7 @@ __all__ = [
     "PixelNormAwareEmbedding",
     "PixelNormAwareROIHeads",
     "RoundedAnchorGenerator",
+    "SeqNeXtROIHeads",
     "SeqROIHeads",
     "build_mobilenet_v2",
     "build_person_search_resnet",

@@ -23,6 +23,10 @@ TINY_METHODS: dict[str, tuple[Any, ...]] = {
         *("MODEL.REID_HEAD.NAME", "PixelNormAwareEmbedding"),
         *("MODEL.ROI_HEADS.IOU_THRESHOLDS", [0.1, 0.5], "MODEL.ROI_HEADS.IOU_LABELS", [0, -1, 1]),
     ),
+    "seqnext": (
+        *("MODEL.ROI_HEADS.NAME", "SeqNeXtROIHeads", "MODEL.REID_HEAD.NAME", "FusedEmbedding"),
+        *("MODEL.REID_HEAD.OIM_OWN_EMPTY", 1.0),
+    ),
     "oim": (
         *("MODEL.ROI_HEADS.NAME", "OIMROIHeads", "MODEL.REID_HEAD.NAME", "LinearEmbedding"),
         *("MODEL.PROPOSAL_GENERATOR.NAME", "InclusiveRPN"),

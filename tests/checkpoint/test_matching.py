@@ -9,8 +9,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 
 from kdps.checkpoint.matching import (
+    is_named_alike,
+    is_torchvision_convnext,
     is_torchvision_resnet,
     match_by_suffix,
+    rename_torchvision_convnext,
     rename_torchvision_resnet,
 )
 
@@ -57,3 +60,22 @@ def test_torchvision_names_fill_detectron2s_resnet(depth: int) -> None:
 
 def test_a_detectors_names_are_no_torchvision_resnet() -> None:
     assert not is_torchvision_resnet(["backbone.stem.conv1.weight", "conv1.weight"])
+
+
+def test_torchvision_names_become_timms_convnext() -> None:
+    timm = pytest.importorskip("timm")
+    state = torchvision.models.convnext_tiny(weights=None).state_dict()
+    assert is_torchvision_convnext(state)
+    renamed = rename_torchvision_convnext(state)
+    expected = timm.create_model("convnext_tiny", num_classes=0).state_dict()
+    left_over = {key for key in renamed if not key.startswith("classifier.")} - expected.keys()
+    assert not left_over
+    assert {key for key in expected if key not in renamed} == {"head.norm.weight", "head.norm.bias"}
+    assert all(renamed[key].shape == expected[key].shape for key in renamed.keys() & expected)
+
+
+def test_which_classifiers_are_named_as_backbones_name_them() -> None:
+    mobilenet = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    assert is_named_alike(mobilenet)
+    assert not is_torchvision_convnext(mobilenet)
+    assert not is_named_alike(torchvision.models.resnet18(weights=None).state_dict())

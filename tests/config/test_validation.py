@@ -43,6 +43,15 @@ FAULTS = [
     (("MODEL.ROI_BOX_HEAD.NORM", "Foo"), "ROI_BOX_HEAD.NORM: unknown value 'Foo'; .*FrozenBN"),
     (("MODEL.ROI_HEADS.NUM_CLASSES", 80), "ROI_HEADS.NUM_CLASSES: must be 1, for persons, not 80"),
     (("MODEL.ROI_HEADS.IN_FEATURES", ["res3"]), r"'res3' is none of .*OUT_FEATURES \(res4\)"),
+    (
+        (
+            *("MODEL.ROI_HEADS.IN_FEATURES", ["p2"], "MODEL.BACKBONE.NAME", "build_mobilenet_v2"),
+            *("MODEL.ROI_BOX_HEAD.NAME", "Res5BoxHead"),
+        ),
+        r"IN_FEATURES: must be \['res4'\], what build_mobilenet_v2 makes",
+    ),
+    (("SOLVER.OPTIMIZER", "Foo"), "SOLVER.OPTIMIZER: unknown value 'Foo'; known: Adam, AdamW, SGD"),
+    (("INPUT.MIN_VISIBLE", 1.5), r"INPUT.MIN_VISIBLE: 1.5 is outside \[0, 1\]"),
     (("MODEL.RESNETS.NORM", "Foo"), "RESNETS.NORM: unknown value 'Foo'; known: .*FrozenBN"),
     (("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full-model"), "CLIP_TYPE: unknown .*full_model"),
     (("SOLVER.LR_SCHEDULER_NAME", "Foo"), "LR_SCHEDULER_NAME: unknown .*WarmupCosineLR"),

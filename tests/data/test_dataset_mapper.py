@@ -146,6 +146,13 @@ def test_crop_keeps_boxes_in_the_image(record):
         assert out["instances"].gt_boxes.nonempty().all()
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.0, [5, -1]), (0.5, [5, -1]), (0.6, [5])])
+def test_people_of_whom_too_little_is_left(record, share, expected):
+    # Half of the second person is beyond the border, all of the third.
+    out = make_mapper(True, INPUT__MIN_VISIBLE=share)(record)
+    assert out["instances"].gt_pids.tolist() == expected
+
+
 def test_a_query_without_a_part_in_the_image(record):
     record["queries"][0]["bbox"] = [41, 4, 50, 16]
     message = r"query 8 in image .*a\.png: bbox \[41, 4, 50, 16\] has no part in the 40x20 image"

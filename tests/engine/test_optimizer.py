@@ -49,3 +49,39 @@ def test_clipping(clip_type: str | None, expected: list[float]) -> None:
 def test_clipping_sees_the_gradients_without_the_scale_of_mixed_precision() -> None:
     expected = torch.tensor([0.6, 0.0, 0.0, 0.8])
     torch.testing.assert_close(step_of("full_model", scale=1024.0), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "decay", "expected"),
+    [
+        # The first step of Adam is the learning rate in the direction of the gradient's signs.
+        ("Adam", 0.0, [-0.1, 0.1]),
+        # AdamW takes its decay from the parameter itself: 0.1 * 0.5 * 2 of the first one.
+        ("AdamW", 0.5, [-0.2, 0.1]),
+    ],
+)
+def test_other_optimizers(name: str, decay: float, expected: list[float]) -> None:
+    cfg = get_cfg()
+    cfg.SOLVER.OPTIMIZER = name
+    cfg.SOLVER.BASE_LR = 0.1
+    cfg.SOLVER.WEIGHT_DECAY = decay
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+    start = torch.tensor([2.0, 0.0])
+    model = nn.ParameterList([nn.Parameter(start.clone())])
+    optimizer = build_clipped_optimizer(cfg, model)
+    (3.0 * model[0][0] - 400.0 * model[0][1]).backward()
+    optimizer.step()
+    assert model[0].grad.norm() == pytest.approx(1.0, rel=1e-4)
+    torch.testing.assert_close(model[0].detach() - start, torch.tensor(expected))
+
+
+def test_other_optimizers_have_the_groups_of_the_config() -> None:
+    cfg = get_cfg()
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.WEIGHT_DECAY_BIAS = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    optimizer = build_clipped_optimizer(cfg, nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    groups = {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups}
+    assert groups == {cfg.SOLVER.WEIGHT_DECAY: 1, 0.0: 1}

@@ -18,6 +18,7 @@ def oim_loss(
     queue: torch.Tensor,
     scale: float = 30.0,
     mask_empty: bool = True,
+    own_empty: float = 0.0,
 ) -> torch.Tensor:
     """Cross entropy of labelled people against the lookup table and the queue.
 
@@ -34,6 +35,8 @@ def oim_loss(
         mask_empty: leave slots that hold nothing yet (zero rows) out of the softmax. With False
             they take part with a similarity of zero, as in the public implementations. The slot of
             a row's own identity always takes part.
+        own_empty: the similarity to an empty slot of a row's own identity, with ``mask_empty``. At
+            1 the row is hardly pushed away from the others before its identity has a place.
 
     Returns:
         Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
@@ -48,8 +51,10 @@ def oim_loss(
         logits = scale * embeddings @ memory.T
         if mask_empty:
             masked = (memory == 0).all(dim=1).repeat(len(targets), 1)
-            masked[torch.arange(len(targets), device=masked.device), targets] = False
+            rows = torch.arange(len(targets), device=masked.device)
+            unseen = masked[rows, targets]
             logits = logits.masked_fill(masked, -torch.inf)
+            logits[rows[unseen], targets[unseen]] = scale * own_empty
         return F.cross_entropy(logits, targets)
 
 
@@ -61,11 +66,18 @@ class OIMLoss(nn.Module):
     step and leaves it alone.
     """
 
-    def __init__(self, memory: LookupTable, scale: float = 30.0, mask_empty: bool = True) -> None:
+    def __init__(
+        self,
+        memory: LookupTable,
+        scale: float = 30.0,
+        mask_empty: bool = True,
+        own_empty: float = 0.0,
+    ) -> None:
         super().__init__()
         self.memory = memory
         self.scale = scale
         self.mask_empty = mask_empty
+        self.own_empty = own_empty
 
     def forward(self, embeddings: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
         """Loss of one step; see :func:`oim_loss` for the arguments.
@@ -75,7 +87,15 @@ class OIMLoss(nn.Module):
         """
         memory = self.memory
         memory.check_pids(pids)
-        loss = oim_loss(embeddings, pids, memory.table, memory.queue, self.scale, self.mask_empty)
+        loss = oim_loss(
+            embeddings,
+            pids,
+            memory.table,
+            memory.queue,
+            self.scale,
+            self.mask_empty,
+            self.own_empty,
+        )
         if self.training and torch.is_grad_enabled():
             memory.update(embeddings, pids)
         return loss
@@ -94,4 +114,4 @@ def build_oim_loss(cfg: CfgNode) -> OIMLoss:
         reid.OIM_MOMENTUM,
         reid.OIM_NORMALISE,
     )
-    return OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY)
+    return OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY, reid.OIM_OWN_EMPTY)

@@ -4,46 +4,31 @@
 from __future__ import annotations
 
 import torch
-from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
-from torch import nn
+from detectron2.config import configurable
 from torch.nn import functional as F
 
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.reid_heads.build import REID_HEADS_REGISTRY
+from kdps.modeling.reid_heads.fused import FusedEmbedding
 
 
 @REID_HEADS_REGISTRY.register()
-class NormAwareEmbedding(nn.Module):
+class NormAwareEmbedding(FusedEmbedding):
     """The direction of a vector says who it is, its length whether it is a person.
 
-    "Norm-Aware Embedding for Efficient Person Search" (Chen et al., CVPR 2020), section 3.2. Each
-    region feature is projected by a linear layer and a batch norm to its share of the embedding.
+    "Norm-Aware Embedding for Efficient Person Search" (Chen et al., CVPR 2020), section 3.2.
     """
 
+    scores_people = True
+
     @configurable
-    def __init__(self, *, input_shape: dict[str, ShapeSpec], embedding_dim: int) -> None:
+    def __init__(self, **kwargs) -> None:
         """
         Args:
-            input_shape: the region features and their channels.
-            embedding_dim: size D of an embedding, shared out evenly among the features; the last
-                ones get what is left over.
+            kwargs: see :class:`FusedEmbedding`.
         """
-        super().__init__()
-        share, left_over = divmod(embedding_dim, len(input_shape))
-        self.projectors = nn.ModuleDict()
-        for i, (name, shape) in enumerate(input_shape.items()):
-            dim = share + (i >= len(input_shape) - left_over)
-            projector = nn.Sequential(nn.Linear(shape.channels, dim), RowBatchNorm(dim))
-            for layer in projector:
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
-            self.projectors[name] = projector
+        super().__init__(**kwargs)
         self.rescaler = RowBatchNorm(1)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
-        return {"input_shape": input_shape, "embedding_dim": cfg.MODEL.REID_HEAD.EMBEDDING_DIM}
 
     def forward(self, features: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -53,8 +38,6 @@ class NormAwareEmbedding(nn.Module):
         Returns:
             (R, D) embeddings of unit length and (R,) person logits (the normalised length).
         """
-        vectors = torch.cat([p(features[name]) for name, p in self.projectors.items()], dim=1)
-        # Lengths and directions of half-precision vectors lose too much.
-        vectors = vectors.float()
+        vectors = self._vectors(features)
         norms = vectors.norm(dim=1, keepdim=True)
         return F.normalize(vectors), self.rescaler(norms).squeeze(1)

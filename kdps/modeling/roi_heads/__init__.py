@@ -15,6 +15,7 @@ from kdps.modeling.roi_heads.pixel_norm_aware import (
     PixelNormAwareROIHeads,
 )
 from kdps.modeling.roi_heads.seq_roi_heads import SeqROIHeads
+from kdps.modeling.roi_heads.seqnext_roi_heads import LinearOutputLayers, SeqNeXtROIHeads
 from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
 from kdps.modeling.roi_heads.transformer_head import (
     OccludedTransformerBoxHead,
@@ -23,6 +24,7 @@ from kdps.modeling.roi_heads.transformer_head import (
 
 __all__ = [
     "CoatROIHeads",
+    "LinearOutputLayers",
     "NormAwareOutputLayers",
     "NormAwarePredictions",
     "NormAwareROIHeads",
@@ -34,6 +36,7 @@ __all__ = [
     "PostNormBoxHead",
     "RegionBoxHead",
     "Res5BoxHead",
+    "SeqNeXtROIHeads",
     "SeqROIHeads",
     "StagedROIHeads",
     "TinyBoxHead",

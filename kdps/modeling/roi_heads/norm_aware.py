@@ -45,6 +45,8 @@ class NormAwareOutputLayers(nn.Module):
 
     # Whether embeddings and logits are made of the cells of a region.
     per_cell = False
+    # Whether the embedding head gives the person logits.
+    scores_by_length = True
 
     @configurable
     def __init__(
@@ -84,10 +86,17 @@ class NormAwareOutputLayers(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         reid = cfg.MODEL.REID_HEAD
         embedding_head = build_reid_head(cfg, input_shape, per_cell=cls.per_cell)
-        if not getattr(embedding_head, "scores_people", True):
+        scores_people = getattr(embedding_head, "scores_people", True)
+        if cls.scores_by_length and not scores_people:
             raise KdpsError(
                 f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives no person logits, as norm-aware heads "
                 "need them; NormAwareEmbedding does"
+            )
+        if scores_people and not cls.scores_by_length:
+            # Layers that nothing trains would stop a training in several processes.
+            raise KdpsError(
+                f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives person logits, for which "
+                f"{cfg.MODEL.ROI_HEADS.NAME} has no use; FusedEmbedding does not"
             )
         id_loss = None
         if reid.ID_LOSS_WEIGHT > 0 and reid.NUM_PIDS > 0:

@@ -28,6 +28,8 @@ class SeqROIHeads(StagedROIHeads):
     detection is that of stage 1; stage 2 gives its final box and its embedding.
     """
 
+    output_layers = NormAwareOutputLayers
+
     @configurable
     def __init__(
         self, *, reid_box_head: nn.Module, reid_predictor: NormAwareOutputLayers, **kwargs
@@ -51,7 +53,7 @@ class SeqROIHeads(StagedROIHeads):
             box_head=box_head,
             box_predictor=FastRCNNOutputLayers(cfg, box_head.output_shape["res5"]),
             reid_box_head=reid_box_head,
-            reid_predictor=NormAwareOutputLayers(cfg, reid_box_head.output_shape),
+            reid_predictor=cls.output_layers(cfg, reid_box_head.output_shape),
         )
         return ret
 
@@ -90,7 +92,17 @@ class SeqROIHeads(StagedROIHeads):
         embeddings = outputs.embeddings.split([len(d) for d in detections])
         for d, rows in zip(detections, embeddings, strict=True):
             d.pred_embeddings = rows
+        detections, boxes = self._rescore(detections, boxes, outputs)
         return refine_detections(detections, boxes, self.test_nms_thresh, self.test_topk_per_image)
+
+    def _rescore(
+        self,
+        detections: list[Instances],
+        boxes: list[torch.Tensor],
+        outputs: NormAwarePredictions,
+    ) -> tuple[list[Instances], list[torch.Tensor]]:
+        """Detections and their boxes with the scores by which they suppress each other."""
+        return detections, boxes
 
     def _second_stage(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]

@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 import pytest
 import torch
+import torchvision
 from detectron2.modeling import build_backbone
 from torch import nn
 
@@ -37,7 +38,7 @@ def randomised(model):
     """Weights that are all different, scales of branches that matter."""
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
-        nn.init.normal_(parameter, std=0.5 if name.endswith("gamma") else 0.05)
+        nn.init.normal_(parameter, std=0.5 if name.endswith(("gamma", "layer_scale")) else 0.05)
     return model.eval()
 
 
@@ -63,6 +64,16 @@ def test_the_parts_compute_what_the_whole_does(tmp_path, name, trunk_channels, c
         assert expected.shape == (1, channels, 7, 7)
         assert split.channels == channels
         torch.testing.assert_close(split(x), expected)
+
+
+def test_weights_of_torchvision(tmp_path):
+    whole = randomised(torchvision.models.convnext_tiny(weights=None))
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    split = Split(timm_cfg("convnext_tiny")).eval()
+    PersonSearchCheckpointer(split).load_complete(str(tmp_path / "whole.pth"))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(split(x), whole.features(x))
 
 
 def test_a_swin_takes_images_of_any_size():

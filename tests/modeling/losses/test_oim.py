@@ -4,6 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from kdps.errors import KdpsError
@@ -53,6 +55,66 @@ def test_an_identity_seen_for_the_first_time_is_only_pushed_from_the_others():
     assert loss.item() == pytest.approx(math.log(math.exp(2) + 1), rel=1e-6)
     loss.backward()
     assert x.grad[0, 0] > 0
+
+
+def test_the_own_slot_of_somebody_new_may_count_as_filled():
+    x = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    table = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    loss = oim_loss(x, pids_of(1), table, NOTHING, scale=2.0, own_empty=1.0)
+    assert loss.item() == pytest.approx(math.log(2), rel=1e-6)
+    loss.backward()
+    # 2 * softmax of the other slot; nothing pulls towards the own one.
+    assert x.grad[0].tolist() == pytest.approx([1.0, 0.0])
+
+
+def slow_masked_loss(embeddings, pids, table, queue, scale, own_empty):
+    losses = []
+    for x, pid in zip(embeddings.tolist(), pids.tolist(), strict=True):
+        if pid < 0:
+            continue
+        logits = {}
+        for slot, row in enumerate([*table.tolist(), *queue.tolist()]):
+            if any(row):
+                logits[slot] = scale * sum(a * b for a, b in zip(x, row, strict=True))
+        logits.setdefault(pid, scale * own_empty)
+        losses.append(math.log(sum(map(math.exp, logits.values()))) - logits[pid])
+    return sum(losses) / max(len(losses), 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**16),
+    st.lists(st.integers(-1, 3), min_size=0, max_size=6),
+    st.lists(st.booleans(), min_size=7, max_size=7),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_masked_slots_as_reckoned_one_by_one(seed, pids, filled, own_empty):
+    generator = torch.Generator().manual_seed(seed)
+    memory = F.normalize(torch.randn(7, 3, generator=generator)) * torch.tensor(filled)[:, None]
+    x = F.normalize(torch.randn(len(pids), 3, generator=generator)).requires_grad_()
+    loss = oim_loss(x, pids_of(*pids), memory[:4], memory[4:], scale=5.0, own_empty=own_empty)
+    expected = slow_masked_loss(x, pids_of(*pids), memory[:4], memory[4:], 5.0, own_empty)
+    assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    loss.backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("own_empty", [0.0, 1.0])
+def test_gradient_with_empty_slots(own_empty):
+    memory = torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]])
+    x = torch.tensor([[0.8, 0.6], [1.0, 0.0]])
+    moving = x.clone().requires_grad_()
+    oim_loss(moving, pids_of(1, 0), memory[:2], memory[2:], 3.0, True, own_empty).backward()
+    for i, j in np.ndindex(2, 2):
+        values = []
+        for step in (1e-3, -1e-3):
+            moved = x.double()
+            moved[i, j] += step
+            args = (moved, pids_of(1, 0), memory[:2], memory[2:], 3.0, own_empty)
+            values.append(slow_masked_loss(*args))
+        assert moving.grad[i, j].item() == pytest.approx(
+            (values[0] - values[1]) / 2e-3, rel=1e-4, abs=1e-5
+        )
 
 
 def test_the_very_first_batch_has_a_loss_of_zero():

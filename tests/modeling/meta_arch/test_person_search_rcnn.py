@@ -22,6 +22,7 @@ HEAD_LOSSES = {
     "seqnet": {"loss_cls", "loss_box_reg", *NAE_LOSSES},
     "nae": NAE_LOSSES,
     "nae_plus": NAE_LOSSES,
+    "seqnext": {"loss_cls", "loss_box_reg", *NAE_LOSSES},
     "oim": {"loss_cls", "loss_box_reg", "loss_oim"},
     "coat": {
         *("loss_cls", "loss_box_reg"),
