@@ -44,6 +44,7 @@ def narrow(cfg):
         *("MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 8),
         *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 8),
         *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 50, "MODEL.RPN.POST_NMS_TOPK_TEST", 10),
+        *("MODEL.TIMM.NAME", "convnext_atto"),
         *("MODEL.COAT.DIM", 32, "MODEL.COAT.OUTPUT_CHANNELS", 32, "MODEL.COAT.NUM_HEADS", 2),
         # What the trainer takes from the training set.
         *("MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4),
@@ -58,7 +59,10 @@ def narrow(cfg):
 
 @names
 def test_it_trains_a_step_and_searches(path):
-    cfg = narrow(load(path))
+    cfg = load(path)
+    if cfg.MODEL.BACKBONE.NAME == "build_timm_classifier":
+        pytest.importorskip("timm")
+    cfg = narrow(cfg)
     torch.manual_seed(0)
     model = build_model(cfg).train()
     optimizer = build_clipped_optimizer(cfg, model)
@@ -141,6 +145,33 @@ def test_the_cascade_of_coat(name):
     assert [m.thresholds[1] for m in heads.proposal_matchers] == [0.5, 0.6, 0.7]
     for predictor in (heads.box_predictor, *heads.reid_predictors):
         assert tuple(predictor.box2box_transform.weights) == (10, 10, 5, 5)
+
+
+@pytest.mark.parametrize("name", ["CUHK-SYSU", "PRW"])
+def test_nae_plus_has_the_recipe_of_nae(name):
+    folder = ROOT / "configs" / name
+    nae, plus = load(folder / "nae_R_50_C4.yaml"), load(folder / "nae_plus_R_50_C4.yaml")
+    assert plus.SOLVER == nae.SOLVER
+    assert plus.INPUT == nae.INPUT
+    assert plus.MODEL.ROI_HEADS.NAME == "PixelNormAwareROIHeads"
+
+
+@pytest.mark.parametrize(("name", "images"), [("CUHK-SYSU", 11206), ("PRW", 5704)])
+def test_the_published_recipe_of_seqnext(name, images):
+    cfg = load(ROOT / "configs" / name / "seqnext_convnext_B_C4.yaml")
+    solver = cfg.SOLVER
+    per_epoch = images // 8
+    assert (solver.OPTIMIZER, solver.IMS_PER_BATCH, solver.BASE_LR) == ("Adam", 8, 0.0001)
+    assert solver.AMP.ENABLED
+    assert per_epoch * 30 == solver.MAX_ITER
+    assert (per_epoch * 15, per_epoch * 25) == solver.STEPS
+    assert min(1000, per_epoch - 1) == solver.WARMUP_ITERS
+    assert cfg.MODEL.REID_HEAD.EMBEDDING_DIM == 2048
+    assert cfg.MODEL.REID_HEAD.OIM_MASK_EMPTY
+    # Crops as large as the test sees them.
+    height, width = {"CUHK-SYSU": (600, 800), "PRW": (1080, 1920)}[name]
+    scale = min(cfg.INPUT.MIN_SIZE_TEST / height, cfg.INPUT.MAX_SIZE_TEST / width)
+    assert 640 / cfg.INPUT.CROP.SIZE[0] == pytest.approx(scale, rel=2e-3)
 
 
 def test_the_published_recipe_of_oim_net():
