@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from detectron2.utils.file_io import PathManager
-from iopath.common.file_io import PathHandler, get_cache_dir
+from iopath.common.file_io import PathHandler, file_lock, get_cache_dir
 
 from kdps.checkpoint.files import atomic_write
 from kdps.errors import KdpsError, one_line
@@ -30,11 +30,12 @@ class TimmHandler(PathHandler):
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         name = path.removeprefix(_PREFIX)
         local = Path(get_cache_dir()) / "timm" / f"{name}.pth"
-        if force or not local.is_file():
-            weights = _download(name, local)
-            local.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(local) as stream:
-                torch.save(weights, stream)
+        # Processes of one machine ask at the same time.
+        with file_lock(str(local)):
+            if force or not local.is_file():
+                weights = _download(name, local)
+                with atomic_write(local) as stream:
+                    torch.save(weights, stream)
         return str(local)
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from kdps.errors import KdpsError
 from kdps.utils import requirements
 
 # Run in a fresh interpreter: hide Detectron2 as if it were not installed, then import kdps.
@@ -55,3 +56,9 @@ def test_a_clone_in_the_working_directory_is_no_installation(tmp_path, monkeypat
     monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "detectron2"})
     with pytest.raises(ImportError, match="It is not on PyPI"):
         requirements.require_detectron2()
+
+
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(KdpsError, match="timm is not installed, .*: pip install timm"):
+        requirements.require_timm()
