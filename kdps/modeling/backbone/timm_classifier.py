@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -110,7 +111,17 @@ def _split_swin(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
         norm=model.norm,
         channels_first=Permute([0, 3, 1, 2]),
     )
-    return nn.Sequential(trunk), nn.Sequential(head)
+    return nn.Sequential(trunk), _SwinStage(head)
+
+
+class _SwinStage(nn.Sequential):
+    """The stage of a Swin, which cannot tell the shape of its windows from no region at all."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x):
+            return super().forward(x)
+        # Its weights take part in the step nevertheless, as other processes wait for.
+        return super().forward(x.new_zeros(1, *x.shape[1:]))[:0]
 
 
 def _stages(stages: nn.Sequential, start: int, stop: int | None) -> nn.Sequential:

@@ -100,6 +100,19 @@ def test_images_of_a_batch_do_not_touch_each_other():
         torch.testing.assert_close(split(x)[1:], split(x[1:]))
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"), [("convnext_atto", 160), ("swin_tiny_patch4_window7_224", 384)]
+)
+def test_all_weights_of_the_last_stage_take_part_without_a_region(name, channels):
+    stage, out_channels = build_head_stage(timm_cfg(name), channels)
+    out = stage.train()(torch.zeros(0, channels, 14, 14))
+    assert out.shape == (0, out_channels, 7, 7)
+    out.sum().backward()
+    for parameter in stage.parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+
+
 def test_freezing():
     backbone = build_backbone(timm_cfg("convnext_atto"))
     frozen = [name for name, p in backbone.named_parameters() if not p.requires_grad]
