@@ -104,8 +104,8 @@ class CoatROIHeads(StagedROIHeads):
             predictor = next_predictor
             # The ground truth joins the candidates of every stage.
             proposals = self._sample(stage, candidates, targets)
-            pooled = self._pool(features, [p.proposal_boxes for p in proposals])
-            predictions = predictor(box_head(pooled))
+            boxes = [p.proposal_boxes for p in proposals]
+            predictions = predictor(self._describe_regions(box_head, features, boxes))
             for name, loss in predictor.losses(predictions, proposals).items():
                 losses[f"{name}_stage{stage}"] = loss
         return losses
@@ -123,7 +123,8 @@ class CoatROIHeads(StagedROIHeads):
     ) -> list[Instances]:
         detections = self._detect_first(features, proposals)
         for box_head, predictor in list(self._reid_stages())[:-1]:
-            outputs = predictor(box_head(self._pool(features, [d.pred_boxes for d in detections])))
+            boxes = [d.pred_boxes for d in detections]
+            outputs = predictor(self._describe_regions(box_head, features, boxes))
             boxes = predictor.predict_boxes(outputs, detections_as_proposals(detections))
             detections = refine_detections(detections, boxes, self.stage_nms_thresh)
 
@@ -143,8 +144,10 @@ class CoatROIHeads(StagedROIHeads):
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
     ) -> list[NormAwarePredictions]:
         """What every re-ID stage says about the same boxes."""
-        pooled = self._pool(features, boxes)
-        return [predictor(box_head(pooled)) for box_head, predictor in self._reid_stages()]
+        return [
+            predictor(self._describe_regions(box_head, features, boxes))
+            for box_head, predictor in self._reid_stages()
+        ]
 
     def _reid_stages(self) -> Iterator[tuple[nn.Module, NormAwareOutputLayers]]:
         return zip(self.reid_box_heads, self.reid_predictors, strict=True)

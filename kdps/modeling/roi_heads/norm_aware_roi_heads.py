@@ -75,4 +75,4 @@ class NormAwareROIHeads(PersonSearchROIHeads):
     def _predict(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
     ) -> NormAwarePredictions:
-        return self.reid_predictor(self.box_head(self._pool(features, boxes)))
+        return self.reid_predictor(self._describe_regions(self.box_head, features, boxes))

@@ -123,7 +123,7 @@ class OIMROIHeads(PersonSearchROIHeads):
     ) -> dict[str, torch.Tensor]:
         # Unlike RoIAlign's, the operator of RoIPool takes no half-precision features.
         single = {name: features[name].float() for name in self.in_features}
-        return self.box_head(self._pool(single, boxes))
+        return self._describe_regions(self.box_head, single, boxes)
 
 
 def _with_last_pixel(instances: Instances, field: str, pixels: float) -> Instances:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -15,6 +15,9 @@ from torch import nn
 
 from kdps.errors import KdpsError
 from kdps.modeling.roi_heads.refinement import refine_detections
+
+# As many pooled regions of the published size fill a processor's cache.
+_REGIONS_AT_ONCE = 32
 
 
 class PersonSearchROIHeads(ROIHeads):
@@ -148,8 +151,26 @@ class PersonSearchROIHeads(ROIHeads):
         """(R, D) embeddings of the boxes of all images."""
         raise NotImplementedError
 
-    def _pool(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
-        return self.pooler([features[f] for f in self.in_features], boxes)
+    def _describe_regions(
+        self,
+        box_head: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+        features: dict[str, torch.Tensor],
+        boxes: list[Boxes],
+    ) -> dict[str, torch.Tensor]:
+        """What a box head says of the regions of all images, pooled from the feature map.
+
+        At test time on a CPU a part of them goes through at a time, which changes nothing but the
+        speed and the memory.
+        """
+        maps = [features[f] for f in self.in_features]
+        if self.training or maps[0].device.type != "cpu":
+            return box_head(self.pooler(maps, boxes))
+        # Once and not for each part.
+        maps = [m.contiguous() for m in maps]
+        described = [
+            box_head(self.pooler(maps, part)) for part in split_boxes(boxes, _REGIONS_AT_ONCE)
+        ]
+        return {name: torch.cat([d[name] for d in described]) for name in described[0]}
 
     def _choose(
         self,
@@ -180,6 +201,18 @@ class PersonSearchROIHeads(ROIHeads):
         return refine_detections(
             candidates, good_boxes, self.test_nms_thresh, self.test_topk_per_image
         )
+
+
+def split_boxes(boxes: list[Boxes], size: int) -> list[list[Boxes]]:
+    """Parts of at most ``size`` boxes, in order; each has a (maybe empty) entry for every image."""
+    parts = []
+    for start in range(0, max(sum(map(len, boxes)), 1), size):
+        part, first = [], 0
+        for own in boxes:
+            part.append(own[max(0, start - first) : max(0, start + size - first)])
+            first += len(own)
+        parts.append(part)
+    return parts
 
 
 def matched_pids(proposals: list[Instances]) -> torch.Tensor:

@@ -71,7 +71,7 @@ class PixelNormAwareROIHeads(NormAwareROIHeads):
     def _predict(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
     ) -> NormAwarePredictions:
-        outputs = self.reid_predictor(self.box_head.maps(self._pool(features, boxes)))
+        outputs = self.reid_predictor(self._describe_regions(self.box_head.maps, features, boxes))
         if self.training:
             return outputs
         # OIM is trained with the mean itself; people are compared by its direction.

@@ -107,4 +107,4 @@ class SeqROIHeads(StagedROIHeads):
     def _second_stage(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
     ) -> NormAwarePredictions:
-        return self.reid_predictor(self.reid_box_head(self._pool(features, boxes)))
+        return self.reid_predictor(self._describe_regions(self.reid_box_head, features, boxes))

@@ -41,8 +41,8 @@ class StagedROIHeads(PersonSearchROIHeads):
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and box deltas of the proposals of all images."""
-        pooled = self._pool(features, [p.proposal_boxes for p in proposals])
-        return self.box_predictor(self.box_head(pooled)["res5"])
+        boxes = [p.proposal_boxes for p in proposals]
+        return self.box_predictor(self._describe_regions(self.box_head, features, boxes)["res5"])
 
     def _detect_first(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]

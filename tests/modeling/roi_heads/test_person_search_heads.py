@@ -4,9 +4,12 @@
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.structures import Boxes
 
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.errors import KdpsError
+from kdps.modeling.roi_heads import person_search_heads
+from kdps.modeling.roi_heads.person_search_heads import split_boxes
 from kdps.utils.testing import TINY_METHODS, make_boxes, tiny_cfg
 
 METHODS = pytest.mark.parametrize("method", TINY_METHODS)
@@ -29,6 +32,33 @@ def test_given_boxes_of_several_images_keep_their_order(method):
             alone = heads.embed_boxes({"res4": features["res4"][i : i + 1]}, [own])[0]
             assert alone.shape == (len(own), 16)
             torch.testing.assert_close(together[i], alone)
+
+
+@METHODS
+def test_regions_that_go_through_in_parts(method, monkeypatch):
+    heads, generator = build(method), torch.Generator().manual_seed(1)
+    features = {"res4": torch.randn(3, 16, 4, 6, generator=generator)}
+    boxes = [make_boxes(n, *SIZE, generator) for n in (3, 0, 4)]
+    with torch.no_grad():
+        whole = heads.embed_boxes(features, boxes)
+        monkeypatch.setattr(person_search_heads, "_REGIONS_AT_ONCE", 2)
+        parts = heads.embed_boxes(features, boxes)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_parts_of_boxes_keep_their_images():
+    boxes = [Boxes(torch.arange(4.0 * n).view(n, 4) + 100 * n) for n in (3, 0, 4)]
+    parts = split_boxes(boxes, 2)
+    assert [[len(own) for own in part] for part in parts] == [
+        [2, 0, 0],
+        [1, 0, 1],
+        [0, 0, 2],
+        [0, 0, 1],
+    ]
+    for image, own in enumerate(boxes):
+        assert torch.equal(Boxes.cat([part[image] for part in parts]).tensor, own.tensor)
+    assert [[len(own) for own in part] for part in split_boxes([boxes[1]] * 2, 2)] == [[0, 0]]
 
 
 @METHODS
