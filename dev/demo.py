@@ -32,11 +32,13 @@ def draw_step(data: Path) -> Step:
     return Step("data", title, (kdps(), *command), folder, inputs=(DRAWING,))
 
 
-def train_step(config: str, seed: int, folder: Path, title: str) -> Step:
+def train_step(
+    config: str, seed: int, folder: Path, title: str, overrides: Sequence[str] = ()
+) -> Step:
     """Train by a config into ``folder``; ends with an evaluation."""
     command = (
         *(sys.executable, "train_net.py", "--config-file", config, "--resume"),
-        *("OUTPUT_DIR", in_command(folder), "SEED", str(seed)),
+        *("OUTPUT_DIR", in_command(folder), "SEED", str(seed), *overrides),
     )
     return Step("model", title, command, folder, resumable=True, inputs=config_files(config))
 

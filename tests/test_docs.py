@@ -48,6 +48,12 @@ def test_configs_exist(path):
         assert (ROOT / name).exists(), name
 
 
+def test_the_zoo_has_a_row_for_each_config():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "MODEL_ZOO.md").read_text(), re.MULTILINE)
+    for name in ("CUHK-SYSU", "PRW"):
+        assert sorted(rows) == sorted(p.stem for p in (ROOT / "configs" / name).glob("*.yaml"))
+
+
 def _tables(path):
     """Rows of the tables of mAP in a document, as label and numbers."""
     rows = []

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""How fast SeqNet finds people, beside the public SeqNet with the same weights and images.
+
+    python benchmarks/inference.py --peer ../SeqNet --batch-sizes 1 8
+
+The peer takes one image at a time only. Weights are random unless a published checkpoint is given;
+random ones let about as many boxes reach the second stage as --survivors says. Images are noise.
+Both sides start from pixels on the host and end with boxes, scores and embeddings. The sides take
+turns, so that a noisy machine slows both; compare the ratios of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from detectron2.modeling import build_model
+from torch import nn
+
+import kdps.modeling  # noqa: F401  registers the architecture
+from kdps.checkpoint.convert import convert
+from kdps.data.transforms import floored_size
+from kdps.engine.setup import load_cfg
+from kdps.modeling.inference import prepare_for_inference
+from kdps.utils.environment import git_commit, machine, versions
+
+_ROOT = Path(__file__).resolve().parent.parent
+_CONFIG = _ROOT / "configs" / "CUHK-SYSU" / "seqnet_R_50_C4.yaml"
+
+
+def main() -> None:
+    args = _parse()
+    warnings.filterwarnings("ignore")
+    torch.manual_seed(args.seed)
+    images = [torch.randint(0, 256, (3, *args.size)).float() for _ in range(max(args.batch_sizes))]
+    peer = _build_peer(args)
+    if args.checkpoint is None:
+        _calibrate(peer, images[0] / 255, args.survivors)
+    ours = _build_ours(args, peer)
+
+    resize = partial(_input_of, shorter=args.shorter, longer=args.longer)
+    sides: dict[str, tuple[int, Callable[[], Any]]] = {
+        "peer": (1, lambda: peer([images[0].to(args.device) / 255]))
+    }
+    for size in args.batch_sizes:
+        sides[f"kdps, batch of {size}"] = (
+            size,
+            lambda size=size: ours([resize(image) for image in images[:size]]),
+        )
+    seen: list[int] = []
+    peer.rpn.register_forward_hook(lambda _, __, output: seen.append(len(output[0][0])))
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    with torch.inference_mode():
+        # Of the largest batch, which the first image must not notice.
+        difference = _compare(sides["peer"][1]()[0], sides[f"kdps, batch of {size}"][1]()[0])
+        for _ in range(args.repeat):
+            for name, (count, work) in sides.items():
+                times[name].append(_seconds(work, args.device) / count)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    found = {
+        "image": list(args.size),
+        "proposals": seen[0],
+        "seconds_per_image": medians,
+        "times_faster": {
+            name: medians["peer"] / value for name, value in medians.items() if name != "peer"
+        },
+        "largest_difference": difference,
+        "peak_GiB": _peak(args.device),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+        "commit": git_commit(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peer", type=Path, required=True, help="checkout of SeqNet")
+    parser.add_argument("--checkpoint", type=Path, help="published weights of SeqNet")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--size", type=int, nargs=2, default=(600, 800), metavar=("H", "W"))
+    parser.add_argument("--shorter", type=int, default=900, help="side of the network input")
+    parser.add_argument("--longer", type=int, default=1500, help="largest side of it")
+    parser.add_argument("--survivors", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _build_peer(args: argparse.Namespace) -> nn.Module:
+    sys.path.insert(0, str(args.peer.resolve()))
+    from defaults import get_default_cfg
+    from models.seqnet import SeqNet
+
+    cfg = get_default_cfg()
+    cfg.INPUT.MIN_SIZE, cfg.INPUT.MAX_SIZE = args.shorter, args.longer
+    # It asks for ImageNet weights from the network, which are not needed here.
+    resnet = torchvision.models.resnet.resnet50
+    torchvision.models.resnet.resnet50 = lambda **_: resnet(weights=None)
+    try:
+        model = SeqNet(cfg)
+    finally:
+        torchvision.models.resnet.resnet50 = resnet
+    if args.checkpoint is not None:
+        content = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+        model.load_state_dict(content["model"], strict=False)
+    return model.eval().to(args.device)
+
+
+def _calibrate(peer: nn.Module, image: torch.Tensor, survivors: int) -> None:
+    """Shift the scores of the first stage so that about as many boxes reach the second one."""
+    predictor = peer.roi_heads.faster_rcnn_predictor.cls_score
+    with torch.inference_mode():
+        # Random offsets move anchors onto each other, and suppression leaves a handful of them.
+        peer.rpn.head.bbox_pred.weight.mul_(0.01)
+        # From random weights all scores are nearly one half.
+        predictor.weight.mul_(100)
+        logits: list[torch.Tensor] = []
+        hook = predictor.register_forward_hook(lambda _, __, output: logits.append(output))
+        peer([image.to(predictor.weight.device)])
+        hook.remove()
+        margins = (logits[0][:, 1] - logits[0][:, 0]).sort(descending=True).values
+        bias = predictor.bias[1].clone()
+        # Suppression leaves an unknown part of those above the threshold.
+        for above in range(survivors, len(margins) - 1, survivors):
+            predictor.bias[1] = bias - margins[above : above + 2].mean()
+            if len(peer([image.to(predictor.weight.device)])[0]["boxes"]) >= survivors:
+                return
+
+
+def _build_ours(args: argparse.Namespace, peer: nn.Module) -> nn.Module:
+    # Published checkpoints have the name of an older torchvision.
+    published = {k.replace(".conv.0.0.", ".conv."): v for k, v in peer.state_dict().items()}
+    weights = convert(published, "seqnet").weights
+    memory = "roi_heads.reid_predictor.oim.memory"
+    opts = ["MODEL.DEVICE", args.device]
+    opts += ["MODEL.REID_HEAD.NUM_PIDS", len(weights[f"{memory}.table"])]
+    opts += ["MODEL.REID_HEAD.QUEUE_SIZE", len(weights[f"{memory}.queue"])]
+    cfg = load_cfg(str(_CONFIG), opts)
+    model = build_model(cfg)
+    model.load_state_dict(weights, strict=True)
+    return prepare_for_inference(model)
+
+
+def _input_of(image: torch.Tensor, shorter: int, longer: int) -> dict[str, Any]:
+    height, width = image.shape[1:]
+    size = floored_size(height, width, shorter, longer)
+    resized = nn.functional.interpolate(
+        image[None], size=size, mode="bilinear", align_corners=False
+    )
+    return {"image": resized[0], "height": height, "width": width}
+
+
+def _compare(peer: dict[str, torch.Tensor], ours: dict[str, Any]) -> dict[str, float]:
+    """Largest differences of the first image, detections in order of their scores."""
+    found = ours["instances"]
+    if len(found) != len(peer["boxes"]):
+        raise SystemExit(f"the peer has {len(peer['boxes'])} detections, kdps {len(found)}")
+    order = peer["scores"].argsort(descending=True)
+    own = found.scores.argsort(descending=True)
+    # The peer's embeddings are weighted by the score.
+    embeddings = nn.functional.normalize(peer["embeddings"][order])
+    return {
+        "detections": len(found),
+        "boxes_px": _distance(peer["boxes"][order], found.pred_boxes.tensor[own]),
+        "scores": _distance(peer["scores"][order], found.scores[own]),
+        "embeddings": _distance(embeddings, found.pred_embeddings[own]),
+    }
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max()) if one.numel() else 0.0
+
+
+def _seconds(work: Callable[[], Any], device: str) -> float:
+    start = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _peak(device: str) -> float:
+    """Largest memory so far: of the process, or on the GPU."""
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+if __name__ == "__main__":
+    main()
