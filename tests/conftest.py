@@ -1,4 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
@@ -13,3 +16,16 @@ def no_cache():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDPS_CACHE", "0")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _restored_loggers() -> Iterator[None]:
+    """Undo what Detectron2's set-up of logging does to the process."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "kdps")]
+    before = [(x, x.propagate, x.level, list(x.handlers)) for x in loggers]
+    yield
+    for logger, propagate, level, handlers in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.propagate, logger.handlers = propagate, handlers
+        logger.setLevel(level)

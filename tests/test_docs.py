@@ -210,6 +210,37 @@ def test_report_imports_own_method_and_data(own_model):
     assert data["facts"]["queries"] == 2
 
 
+OWN = ROOT / "docs" / "examples" / "own_method.py"
+
+
+def test_the_own_method_is_short_and_told_of():
+    assert len(OWN.read_text().splitlines()) <= 150
+    assert "examples/own_method.py" in (ROOT / "docs" / "extending.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_own_method_trains_and_evaluates(tmp_path):
+    root = tmp_path / "synth" / "cuhk-sysu"
+    small = (
+        "--train-images 8 --test-images 12 --train-ids 4 --test-ids 8 --queries 4 --size 240x180"
+    )
+    assert main(["data", "synth", str(root), "--format", "cuhk-sysu", *small.split()]) == 0
+    command = re.search(r"python (docs/examples/own_method.py .*?)\n\n", OWN.read_text(), re.DOTALL)
+    options = ("SOLVER.MAX_ITER", "3", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "4")
+    output = ("OUTPUT_DIR", str(tmp_path / "output"), "TEST.PERSON_SEARCH.SCORE_THRESH", "0.0")
+    done = subprocess.run(
+        [sys.executable, *command[1].replace("\\\n", " ").split(), *options, *output],
+        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "output" / "metrics.json").open()]
+    assert records[-1]["person_search/mAP"] >= 0
+    assert any("loss_oim" in record for record in records)
+
+
 STOCK = ROOT / "docs" / "examples" / "stock_pipeline.py"
 
 
