@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kdps.checkpoint.keymaps.alignps import ALIGNPS_RULES
 from kdps.checkpoint.keymaps.coat import COAT_RULES
 from kdps.checkpoint.keymaps.nae import NAE_PLUS_RULES, NAE_RULES
 from kdps.checkpoint.keymaps.oim import OIM_RESNET_RULES, OIM_RULES
@@ -42,11 +43,16 @@ METHODS = {
     "oim": Method("OIM-Net", OIM_RULES),
     "oim-resnet": Method("OIM-Net's ImageNet weights", OIM_RESNET_RULES),
     "coat": Method("COAT", COAT_RULES),
+    "alignps": Method("AlignPS", ALIGNPS_RULES, wrapper="state_dict"),
 }
 
 
+# How names begin that only models of kdps have.
+_OURS = ("proposal_generator.", "backbone.bottom_up.")
+
+
 def convert(checkpoint: Mapping[str, Any], method: str) -> Converted:
-    """Weights of a public implementation for :class:`kdps.modeling.PersonSearchRCNN`.
+    """Weights of a public implementation for the models of kdps.
 
     The converted model computes the same function. Lookup tables of PRW get the rows of kdps.
     Pointers of queues that are not in the checkpoint are 0, as when the public code resumes.
@@ -80,7 +86,7 @@ def _what_else(checkpoint: Mapping[str, Any], method: str) -> str:
         state = checkpoint.get(other.wrapper, checkpoint)
         if name != method and _named(state) and rules_explain(_named(state), other.rules):
             return f"; it looks like {other.title} (--from {name})"
-    if any(key.startswith("proposal_generator.") for key in _named(checkpoint.get("model"))):
+    if any(key.startswith(_OURS) for key in _named(checkpoint.get("model"))):
         return "; it looks like a checkpoint of kdps, which needs no conversion"
     return ""
 

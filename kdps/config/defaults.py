@@ -15,8 +15,12 @@ def add_kdps_config(cfg: CN) -> None:
 
     # "shortest_edge" is Detectron2's uint8 resize; "shortest_edge_floor" resizes float pixels
     # bilinearly to floored sides, as torchvision's detectors (hence SeqNet, NAE, COAT) do;
-    # "shortest_edge_opencv" is OpenCV's resize of float pixels (OIM-Net).
+    # "shortest_edge_opencv" is OpenCV's resize of float pixels (OIM-Net),
+    # "shortest_edge_opencv_uint8" that of uint8 pixels to rounded sides (AlignPS).
     cfg.INPUT.RESIZE = "shortest_edge"
+    # Bounds of the longer side, one for each of INPUT.MIN_SIZE_TRAIN, where the two are drawn
+    # together (AlignPS). Empty: INPUT.MAX_SIZE_TRAIN for all. Detectron2's own resize has none.
+    cfg.INPUT.MAX_SIZES_TRAIN = ()
 
     # People of whom a crop (INPUT.CROP) leaves less than this share of their box are left out of
     # training: nobody is recognised by an arm.
@@ -131,6 +135,21 @@ def _add_model(cfg: CN) -> None:
     # Keep rows of the lookup table at unit length, as OIM's paper, NAE, SeqNet and COAT do. The
     # PyTorch OIM-Net, and AlignPS on CUHK-SYSU, do not.
     reid.OIM_NORMALISE = True
+    # Scale of the similarities to the queue where it is another (AlignPS on PRW: 15, and 10 for the
+    # queue); -1 takes OIM_SCALE.
+    reid.OIM_QUEUE_SCALE = -1.0
+    # Only so many numbers of an embedding are written to the queue; 0 writes all. The PyTorch
+    # OIM-Net and AlignPS write 64 of 256, without giving a reason.
+    reid.OIM_QUEUE_DIMS = 0
+    # Rows count (1 - p) to this power (focal OIM: 2 in AlignPS).
+    reid.OIM_FOCAL_GAMMA = 0.0
+    # The loss is the mean over "labelled" people, or the sum of theirs by the number of all
+    # "people" (AlignPS).
+    reid.OIM_AVERAGE = "labelled"
+    # Weight and margin of a triplet loss with the rows of the lookup table, beside OIM (AlignPS on
+    # CUHK-SYSU: 1 and 0.3); 0 has none.
+    reid.TRIPLET_LOSS_WEIGHT = 0.0
+    reid.TRIPLET_MARGIN = 0.3
     # Weights of the OIM loss and of the norm-aware head's other losses.
     reid.LOSS_WEIGHT = 1.0
     reid.CLS_LOSS_WEIGHT = 1.0
@@ -143,6 +162,7 @@ def _add_model(cfg: CN) -> None:
     reid.NMS_THRESH_TEST = 0.5
 
     _add_coat(cfg)
+    _add_alignps(cfg)
 
 
 def _add_coat(cfg: CN) -> None:
@@ -162,6 +182,38 @@ def _add_coat(cfg: CN) -> None:
     coat.FFN_RATIO = 4
     # Cells across the stripes that regions exchange in training.
     coat.STRIPE_WIDTH = 1
+
+
+def _add_alignps(cfg: CN) -> None:
+    # Aligned feature aggregation, build_aligned_backbone, takes MODEL.FPN.IN_FEATURES and
+    # OUT_CHANNELS of the maps of this backbone.
+    cfg.MODEL.AFA = CN()
+    cfg.MODEL.AFA.BOTTOM_UP = "build_person_search_resnet"
+    # Maps that it makes in training, from the stride of the first input map on.
+    cfg.MODEL.AFA.NUM_LEVELS = 5
+
+    # The detector of AlignPS. All values here are AlignPS's.
+    node = cfg.MODEL.ALIGNPS = CN()
+    # The first map finds people; the others only add background in training.
+    node.IN_FEATURES = ("p3", "p4", "p5", "p6", "p7")
+    # Convolutions of each branch of the head (of which the last is deformable) and their norm.
+    node.NUM_CONVS = 4
+    node.NORM = "GN"
+    # Probability of a person that the head starts with.
+    node.PRIOR_PROB = 0.01
+    # Cells within so many strides of the centre of a person, on both axes, find it.
+    node.CENTRE_RADIUS = 1.5
+    node.FOCAL_LOSS_ALPHA = 0.25
+    node.FOCAL_LOSS_GAMMA = 2.0
+    node.BBOX_REG_LOSS_WEIGHT = 1.0
+    # The mean over the map that is subtracted from it counts cells of padding, as in the public
+    # code. Without, an image has the same mean in every batch.
+    node.MEAN_OVER_PADDING = False
+    # Of the probability of a person, before it is multiplied with the centreness.
+    node.SCORE_THRESH_TEST = 0.05
+    # Cells of an image that go into the suppression, and its IoU threshold.
+    node.TOPK_CANDIDATES_TEST = 1000
+    node.NMS_THRESH_TEST = 0.5
 
 
 def get_cfg() -> CN:

@@ -13,7 +13,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV
+from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV, ResizeShortestEdgeOpenCVUint8
 from kdps.data.transforms import ResizeShortestEdgeFloor
 from kdps.errors import KdpsError, one_line
 
@@ -22,6 +22,7 @@ RESIZES = {
     "shortest_edge": None,
     "shortest_edge_floor": ResizeShortestEdgeFloor,
     "shortest_edge_opencv": ResizeShortestEdgeOpenCV,
+    "shortest_edge_opencv_uint8": ResizeShortestEdgeOpenCVUint8,
 }
 
 
@@ -128,14 +129,32 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.
         raise KdpsError(f"INPUT.RESIZE is {cfg.INPUT.RESIZE!r}; it should be {known}")
     augmentations = utils.build_augmentation(cfg, is_train)
     resize = RESIZES[cfg.INPUT.RESIZE]
+    if is_train and cfg.INPUT.MAX_SIZES_TRAIN:
+        _check_pairs(cfg)
     if resize is not None and is_train:
         sizes, style = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-        augmentations[0] = resize(sizes, cfg.INPUT.MAX_SIZE_TRAIN, style)
+        augmentations[0] = resize(
+            sizes, cfg.INPUT.MAX_SIZES_TRAIN or cfg.INPUT.MAX_SIZE_TRAIN, style
+        )
     elif resize is not None:
         augmentations[0] = resize(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
     if cfg.INPUT.CROP.ENABLED and is_train:
         augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
     return augmentations
+
+
+def _check_pairs(cfg: CfgNode) -> None:
+    """Raise a KdpsError unless each size of training has a bound of its own."""
+    key, bounds = "INPUT.MAX_SIZES_TRAIN", len(cfg.INPUT.MAX_SIZES_TRAIN)
+    if RESIZES[cfg.INPUT.RESIZE] is None:
+        raise KdpsError(f"{key}: INPUT.RESIZE {cfg.INPUT.RESIZE!r} knows only one MAX_SIZE_TRAIN")
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING != "choice":
+        raise KdpsError(f"{key}: needs INPUT.MIN_SIZE_TRAIN_SAMPLING 'choice'")
+    if bounds != len(cfg.INPUT.MIN_SIZE_TRAIN):
+        raise KdpsError(
+            f"{key}: has {bounds} sizes for the {len(cfg.INPUT.MIN_SIZE_TRAIN)} of "
+            "INPUT.MIN_SIZE_TRAIN"
+        )
 
 
 def _transform_boxes(items: list[dict[str, Any]], transforms: T.TransformList) -> Boxes:

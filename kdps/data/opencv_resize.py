@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""The resize of Caffe's Faster R-CNN, on which OIM-Net is built."""
+"""Resizes by OpenCV: that of Caffe's Faster R-CNN, on which OIM-Net is built, and MMDetection's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from detectron2.data.transforms import Transform
 
-from kdps.data.transforms import ResizeShortestEdgeFloor
+from kdps.data.transforms import FloatResizeTransform, ResizeShortestEdgeFloor
 
 
 class OpenCVResizeTransform(Transform):
@@ -50,8 +50,30 @@ class ResizeShortestEdgeOpenCV(ResizeShortestEdgeFloor):
     The longer side is bounded when it would be rounded to more than ``max_size``.
     """
 
-    def _resize(self, h: int, w: int, length: int) -> Transform:
+    def _resize(self, h: int, w: int, length: int, max_size: int) -> Transform:
         scale = length / min(h, w)
-        if np.round(scale * max(h, w)) > self.max_size:
-            scale = self.max_size / max(h, w)
+        if np.round(scale * max(h, w)) > max_size:
+            scale = max_size / max(h, w)
         return OpenCVResizeTransform(scale)
+
+
+class OpenCVSizeTransform(FloatResizeTransform):
+    """Bilinear resize to given sides, by OpenCV: pixels keep their type and are rounded to it.
+
+    Args:
+        h, w: original height and width.
+        new_h, new_w: height and width after the resize.
+    """
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(H, W, C) or (H, W) pixels to ones of the new size and the same type."""
+        return cv2.resize(img, (self.new_w, self.new_h), interpolation=cv2.INTER_LINEAR)
+
+
+class ResizeShortestEdgeOpenCVUint8(ResizeShortestEdgeFloor):
+    """MMDetection's resize, on which AlignPS is built: as its parent's, but with sides rounded and
+    pixels of uint8, as Detectron2 has them, by OpenCV."""
+
+    def _resize(self, h: int, w: int, length: int, max_size: int) -> Transform:
+        scale = min(length / min(h, w), max_size / max(h, w))
+        return OpenCVSizeTransform(h, w, int(h * scale + 0.5), int(w * scale + 0.5))

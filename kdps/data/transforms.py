@@ -46,7 +46,7 @@ class FloatResizeTransform(Transform):
         return out[0, 0].numpy().astype(segmentation.dtype)
 
     def inverse(self) -> Transform:
-        return FloatResizeTransform(self.new_h, self.new_w, self.h, self.w)
+        return type(self)(self.new_h, self.new_w, self.h, self.w)
 
 
 class ResizeShortestEdgeFloor(Augmentation):
@@ -58,12 +58,15 @@ class ResizeShortestEdgeFloor(Augmentation):
 
     Args:
         short_edge_length: lengths to draw the shorter side from.
-        max_size: bound of the longer side.
+        max_size: bound of the longer side; several are one for each length ("choice" only).
         sample_style: "choice" draws one of the lengths, "range" from the interval they bound.
     """
 
     def __init__(
-        self, short_edge_length: int | Sequence[int], max_size: int, sample_style: str = "choice"
+        self,
+        short_edge_length: int | Sequence[int],
+        max_size: int | Sequence[int],
+        sample_style: str = "choice",
     ) -> None:
         super().__init__()
         if sample_style not in ("choice", "range"):
@@ -71,21 +74,32 @@ class ResizeShortestEdgeFloor(Augmentation):
         if isinstance(short_edge_length, int):
             short_edge_length = (short_edge_length,)
         self.short_edge_length = tuple(short_edge_length)
+        if not isinstance(max_size, int):
+            max_size = tuple(max_size)
+            if sample_style == "range" or len(max_size) != len(self.short_edge_length):
+                raise ValueError(
+                    f"{len(max_size)} bounds of the longer side need as many lengths to choose "
+                    f"from, not {len(self.short_edge_length)} by {sample_style!r}"
+                )
         self.max_size = max_size
         self.sample_style = sample_style
 
     def get_transform(self, image: np.ndarray) -> Transform:
+        max_size = self.max_size
         if self.sample_style == "range":
             low, high = min(self.short_edge_length), max(self.short_edge_length)
             length = np.random.randint(low, high + 1)
         else:
-            length = np.random.choice(self.short_edge_length)
+            index = np.random.choice(len(self.short_edge_length))
+            length = self.short_edge_length[index]
+            if not isinstance(max_size, int):
+                max_size = max_size[index]
         if length == 0:
             return T.NoOpTransform()
-        return self._resize(*image.shape[:2], int(length))
+        return self._resize(*image.shape[:2], int(length), max_size)
 
-    def _resize(self, h: int, w: int, length: int) -> Transform:
-        return FloatResizeTransform(h, w, *floored_size(h, w, length, self.max_size))
+    def _resize(self, h: int, w: int, length: int, max_size: int) -> Transform:
+        return FloatResizeTransform(h, w, *floored_size(h, w, length, max_size))
 
 
 def floored_size(h: int, w: int, length: int, max_size: int) -> tuple[int, int]:

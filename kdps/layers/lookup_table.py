@@ -33,6 +33,7 @@ class LookupTable(nn.Module):
         dim: int,
         momentum: float = 0.5,
         normalise: bool = True,
+        queue_dims: int = 0,
     ) -> None:
         """
         Args:
@@ -41,10 +42,13 @@ class LookupTable(nn.Module):
             dim: size of an embedding.
             momentum: weight of a row's old value in its update, in [0, 1].
             normalise: keep the rows of the table at unit length, as the paper does.
+            queue_dims: only so many numbers of an embedding are written to the queue, and the rest
+                of its row stays; 0 writes all of them.
         """
         super().__init__()
         self.momentum = momentum
         self.normalise = normalise
+        self.queue_dims = queue_dims or dim
         self.register_buffer("table", torch.zeros(num_pids, dim))
         self.register_buffer("queue", torch.zeros(queue_size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
@@ -95,5 +99,6 @@ class LookupTable(nn.Module):
         # Of more rows than slots only the last ones survive.
         kept = min(size, count)
         offsets = torch.arange(count - kept, count, device=embeddings.device)
-        self.queue[(self.pointer + offsets) % size] = embeddings[count - kept :]
+        dims = self.queue_dims
+        self.queue[(self.pointer + offsets) % size, :dims] = embeddings[count - kept :, :dims]
         self.pointer.copy_((self.pointer + count) % size)

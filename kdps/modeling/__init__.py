@@ -3,6 +3,7 @@
 
 from kdps.modeling.anchor_generator import CaffeAnchorGenerator, RoundedAnchorGenerator
 from kdps.modeling.backbone import (
+    build_aligned_backbone,
     build_mobilenet_v2,
     build_person_search_resnet,
     build_post_norm_resnet,
@@ -11,7 +12,7 @@ from kdps.modeling.backbone import (
     register_head_stage,
 )
 from kdps.modeling.inclusive_rpn import InclusiveRPN
-from kdps.modeling.meta_arch import PersonSearchRCNN
+from kdps.modeling.meta_arch import AlignPS, PersonSearchRCNN
 from kdps.modeling.proposal_generator import PersonSearchRPN
 from kdps.modeling.reid_heads import (
     REID_HEADS_REGISTRY,
@@ -32,6 +33,7 @@ from kdps.modeling.roi_heads import (
 
 __all__ = [
     "REID_HEADS_REGISTRY",
+    "AlignPS",
     "CaffeAnchorGenerator",
     "CoatROIHeads",
     "FusedEmbedding",
@@ -47,6 +49,7 @@ __all__ = [
     "RoundedAnchorGenerator",
     "SeqNeXtROIHeads",
     "SeqROIHeads",
+    "build_aligned_backbone",
     "build_mobilenet_v2",
     "build_person_search_resnet",
     "build_post_norm_resnet",

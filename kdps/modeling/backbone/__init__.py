@@ -1,4 +1,8 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from kdps.modeling.backbone.aligned_aggregation import (
+    AlignedFeatureAggregation,
+    build_aligned_backbone,
+)
 from kdps.modeling.backbone.head_stage import StageBuilder, build_head_stage, register_head_stage
 from kdps.modeling.backbone.mobilenet_v2 import build_mobilenet_v2
 from kdps.modeling.backbone.post_norm_resnet import (
@@ -11,6 +15,8 @@ from kdps.modeling.backbone.timm_classifier import build_timm_classifier
 from kdps.modeling.backbone.tiny_resnet import build_tiny_head_stage, build_tiny_resnet
 
 __all__ = [
+    "AlignedFeatureAggregation",
+    "build_aligned_backbone",
     "StageBuilder",
     "build_head_stage",
     "build_mobilenet_v2",

@@ -11,6 +11,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
 from kdps.errors import KdpsError
+from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.backbone.head_stage import register_head_stage
 
 
@@ -18,12 +19,40 @@ from kdps.modeling.backbone.head_stage import register_head_stage
 def build_person_search_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Detectron2's ResNet, frozen as ``MODEL.BACKBONE.FREEZE`` says.
 
+    Stages of ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` have deformable convolutions. Detectron2's own
+    block with them needs compiled operators; these do not.
+
     Raises:
-        KdpsError: an unknown value of ``MODEL.BACKBONE.FREEZE``.
+        KdpsError: an unknown value of ``MODEL.BACKBONE.FREEZE``, or a deformable stage of blocks
+            that are no bottlenecks.
     """
-    backbone = build_resnet_backbone(cfg, input_shape)
+    resnets = cfg.MODEL.RESNETS
+    plain = cfg.clone()
+    plain.defrost()
+    plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
+    backbone = build_resnet_backbone(plain, input_shape)
+    for stage, deform in zip(backbone.stages, resnets.DEFORM_ON_PER_STAGE, strict=False):
+        if deform:
+            _deform(stage, resnets)
+    # Once more, for the new layers.
+    backbone.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
+
+
+def _deform(stage: nn.Sequential, resnets: CfgNode) -> None:
+    """Let the taps of the 3 x 3 convolutions of a stage move."""
+    if resnets.DEPTH < 50:
+        raise KdpsError(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE: deformable stages need a DEPTH of at least 50, "
+            f"not {resnets.DEPTH}"
+        )
+    for block in stage:
+        block.conv2 = DeformableConv(
+            block.conv2,
+            modulated=resnets.DEFORM_MODULATED,
+            deform_groups=resnets.DEFORM_NUM_GROUPS,
+        )
 
 
 def freeze(stem: nn.Module, how: str) -> None:

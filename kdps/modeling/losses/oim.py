@@ -8,7 +8,11 @@ from detectron2.config import CfgNode
 from torch import nn
 from torch.nn import functional as F
 
+from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
+
+# Values of MODEL.REID_HEAD.OIM_AVERAGE: by how many rows the sum is divided.
+OIM_AVERAGES = ("labelled", "people")
 
 
 def oim_loss(
@@ -18,7 +22,11 @@ def oim_loss(
     queue: torch.Tensor,
     scale: float = 30.0,
     mask_empty: bool = True,
+    *,
     own_empty: float = 0.0,
+    queue_scale: float | None = None,
+    focal_gamma: float = 0.0,
+    average: str = "labelled",
 ) -> torch.Tensor:
     """Cross entropy of labelled people against the lookup table and the queue.
 
@@ -37,10 +45,16 @@ def oim_loss(
             a row's own identity always takes part.
         own_empty: the similarity to an empty slot of a row's own identity, with ``mask_empty``. At
             1 the row is hardly pushed away from the others before its identity has a place.
+        queue_scale: factor on the similarities to the queue; None takes ``scale``.
+        focal_gamma: each row counts (1 - p) ** focal_gamma times, with p the probability of its
+            identity; 2 in AlignPS ("Anchor-Free Person Search", Yan et al., CVPR 2021).
+        average: "labelled" takes the mean over labelled people; "people" divides their sum by the
+            number of all people, as AlignPS does.
 
     Returns:
-        Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
+        Scalar; zero (with a gradient of zero) without labelled people.
     """
+    people = len(pids)
     labelled = pids >= 0
     embeddings, targets = embeddings[labelled].float(), pids[labelled]
     if len(embeddings) == 0:
@@ -49,13 +63,18 @@ def oim_loss(
         # cat copies: the memory may be updated in place before backward needs these values.
         memory = torch.cat([table, queue])
         logits = scale * embeddings @ memory.T
+        if queue_scale is not None:
+            logits[:, len(table) :] *= queue_scale / scale
         if mask_empty:
             masked = (memory == 0).all(dim=1).repeat(len(targets), 1)
             rows = torch.arange(len(targets), device=masked.device)
             unseen = masked[rows, targets]
             logits = logits.masked_fill(masked, -torch.inf)
             logits[rows[unseen], targets[unseen]] = scale * own_empty
-        return F.cross_entropy(logits, targets)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        if focal_gamma > 0:
+            losses = (1.0 - torch.exp(-losses)) ** focal_gamma * losses
+        return losses.sum() / (people if average == "people" else len(losses))
 
 
 class OIMLoss(nn.Module):
@@ -71,13 +90,28 @@ class OIMLoss(nn.Module):
         memory: LookupTable,
         scale: float = 30.0,
         mask_empty: bool = True,
+        *,
         own_empty: float = 0.0,
+        queue_scale: float | None = None,
+        focal_gamma: float = 0.0,
+        average: str = "labelled",
     ) -> None:
+        """See :func:`oim_loss`.
+
+        Raises:
+            KdpsError: an unknown ``average``.
+        """
         super().__init__()
+        if average not in OIM_AVERAGES:
+            known = " or ".join(map(repr, OIM_AVERAGES))
+            raise KdpsError(f"MODEL.REID_HEAD.OIM_AVERAGE is {average!r}; it must be {known}")
         self.memory = memory
         self.scale = scale
         self.mask_empty = mask_empty
         self.own_empty = own_empty
+        self.queue_scale = queue_scale
+        self.focal_gamma = focal_gamma
+        self.average = average
 
     def forward(self, embeddings: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
         """Loss of one step; see :func:`oim_loss` for the arguments.
@@ -94,7 +128,10 @@ class OIMLoss(nn.Module):
             memory.queue,
             self.scale,
             self.mask_empty,
-            self.own_empty,
+            own_empty=self.own_empty,
+            queue_scale=self.queue_scale,
+            focal_gamma=self.focal_gamma,
+            average=self.average,
         )
         if self.training and torch.is_grad_enabled():
             memory.update(embeddings, pids)
@@ -113,5 +150,14 @@ def build_oim_loss(cfg: CfgNode) -> OIMLoss:
         reid.EMBEDDING_DIM,
         reid.OIM_MOMENTUM,
         reid.OIM_NORMALISE,
+        reid.OIM_QUEUE_DIMS,
     )
-    return OIMLoss(memory, reid.OIM_SCALE, reid.OIM_MASK_EMPTY, reid.OIM_OWN_EMPTY)
+    return OIMLoss(
+        memory,
+        reid.OIM_SCALE,
+        reid.OIM_MASK_EMPTY,
+        own_empty=reid.OIM_OWN_EMPTY,
+        queue_scale=reid.OIM_QUEUE_SCALE if reid.OIM_QUEUE_SCALE >= 0 else None,
+        focal_gamma=reid.OIM_FOCAL_GAMMA,
+        average=reid.OIM_AVERAGE,
+    )

@@ -1,4 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from kdps.modeling.meta_arch.alignps import AlignPS
 from kdps.modeling.meta_arch.person_search_rcnn import PersonSearchRCNN
 
-__all__ = ["PersonSearchRCNN"]
+__all__ = ["AlignPS", "PersonSearchRCNN"]

@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Two-stage person search: detections, and embeddings of detections and of given boxes."""
+"""Two-stage person search."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, ImageList, Instances
 
-from kdps.modeling.meta_arch.query_mode import check_query_mode, take_best_overlap
-from kdps.structures.input_size import InputSize
-
-# Boxes that an input may bring along to have them embedded.
-GIVEN = ("queries", "annotated")
+from kdps.modeling.meta_arch.inference import Features, PersonSearchInference
 
 
 @META_ARCH_REGISTRY.register()
-class PersonSearchRCNN(GeneralizedRCNN):
+class PersonSearchRCNN(PersonSearchInference, GeneralizedRCNN):
     """Detectron2's R-CNN whose heads also embed people.
 
     The ROI heads return ``pred_embeddings`` with their detections and have
     ``embed_boxes(features, boxes)`` (see :class:`kdps.modeling.roi_heads.PersonSearchROIHeads`).
-    One pass of the backbone serves the detections of an image and all boxes given for it.
+    What the model gets and returns is stated at :meth:`PersonSearchInference.inference`.
     """
 
     @configurable
@@ -32,16 +28,11 @@ class PersonSearchRCNN(GeneralizedRCNN):
     ) -> None:
         """
         Args:
-            size_divisibility: sides of the padded batch are multiples of this; 0 takes the
-                backbone's.
-            query_mode: "given_box" embeds the box of a query; "best_iou" takes the embedding of
-                the detection that overlaps it most.
+            size_divisibility, query_mode: see :meth:`PersonSearchInference.set_up_inference`.
             kwargs: see :class:`detectron2.modeling.GeneralizedRCNN`.
         """
         super().__init__(**kwargs)
-        check_query_mode(query_mode)
-        self.query_mode = query_mode
-        self.size_divisibility = size_divisibility or self.backbone.size_divisibility
+        self.set_up_inference(query_mode, size_divisibility)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -50,114 +41,12 @@ class PersonSearchRCNN(GeneralizedRCNN):
         ret["query_mode"] = cfg.MODEL.PERSON_SEARCH.QUERY_MODE
         return ret
 
-    def inference(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        detected_instances: list[Instances] | None = None,
-        do_postprocess: bool = True,
-    ) -> list[dict[str, Instances]] | list[Instances]:
-        """Detect and embed the people of a batch.
+    def _detect(self, images: ImageList, features: Features) -> list[Instances]:
+        proposals, _ = self.proposal_generator(images, features, None)
+        detections, _ = self.roi_heads(images, features, proposals, None)
+        return detections
 
-        Args:
-            batched_inputs: for each image ``image``, (C, H, W) pixels of the network input;
-                optionally ``height`` and ``width`` of the original image, ``queries`` (``boxes``,
-                ``query_ids``) and ``annotated`` (``boxes``), in pixels of the network input.
-            detected_instances: not None skips the detector: boxes (``pred_boxes`` in pixels of the
-                network input) that are embedded in place of its detections.
-            do_postprocess: False returns just the detections, in pixels of the network input.
-
-        Returns:
-            For each image a dict with ``instances`` (``pred_boxes``, ``scores``, ``pred_classes``,
-            ``pred_embeddings``) and, for each kind of given boxes in its input, an entry with
-            ``pred_boxes``, ``pred_embeddings`` and the other fields of the input. Given boxes are
-            all returned, in their order. Embeddings are rows of unit length.
-        """
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        if detected_instances is None:
-            proposals, _ = self.proposal_generator(images, features, None)
-            detections, _ = self.roi_heads(images, features, proposals, None)
-        else:
-            detections = self._embed_detected(features, detected_instances)
-        outputs = [{"instances": d} for d in detections]
-        self._embed_given(batched_inputs, features, outputs)
-        if self.query_mode == "best_iou":
-            for output in outputs:
-                if "queries" in output:
-                    take_best_overlap(output["queries"], output["instances"])
-        if not do_postprocess:
-            return [output["instances"] for output in outputs]
-        for record, output in zip(batched_inputs, outputs, strict=True):
-            for name, instances in output.items():
-                output[name] = _to_original_size(instances, record, name in GIVEN)
-        return outputs
-
-    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise, pad (with zeros, after normalising) and batch the images.
-
-        Image sizes know their scale, where the input has the ``height`` of the original image.
-        """
-        images = [self._move_to_current_device(x["image"]) for x in batched_inputs]
-        images = [(x - self.pixel_mean) / self.pixel_std for x in images]
-        batch = ImageList.from_tensors(
-            images,
-            self.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
-        batch.image_sizes = [
-            InputSize(size, size[0] / record.get("height", size[0]))
-            for size, record in zip(batch.image_sizes, batched_inputs, strict=True)
-        ]
-        return batch
-
-    def _embed_detected(
-        self, features: dict[str, torch.Tensor], detected: list[Instances]
-    ) -> list[Instances]:
-        boxes = [d.pred_boxes.to(self.device) for d in detected]
-        embeddings = self.roi_heads.embed_boxes(features, boxes)
-        results = []
-        for d, own_boxes, rows in zip(detected, boxes, embeddings, strict=True):
-            result = d.to(self.device)
-            # Post-processing scales in place; the caller's boxes stay as they are.
-            result.pred_boxes = own_boxes.clone()
-            result.pred_embeddings = rows
-            results.append(result)
-        return results
-
-    def _embed_given(
-        self,
-        batched_inputs: list[dict[str, Any]],
-        features: dict[str, torch.Tensor],
-        outputs: list[dict[str, Instances]],
-    ) -> None:
-        """Add an output for each kind of given boxes; one call of the heads serves all."""
-        given = []
-        for record in batched_inputs:
-            given.append([(name, record[name].to(self.device)) for name in GIVEN if name in record])
-        if not any(given):
-            return
-        empty = Boxes(torch.zeros(0, 4, device=self.device))
-        boxes = [Boxes.cat([empty, *(item.boxes for _, item in items)]) for items in given]
-        embeddings = self.roi_heads.embed_boxes(features, boxes)
-        for output, items, rows in zip(outputs, given, embeddings, strict=True):
-            parts = rows.split([len(item) for _, item in items]) if items else ()
-            for (name, item), part in zip(items, parts, strict=True):
-                fields = item.get_fields()
-                output[name] = Instances(
-                    item.image_size,
-                    pred_boxes=fields.pop("boxes").clone(),
-                    pred_embeddings=part,
-                    **fields,
-                )
-
-
-def _to_original_size(instances: Instances, record: dict[str, Any], given: bool) -> Instances:
-    height = record.get("height", instances.image_size[0])
-    width = record.get("width", instances.image_size[1])
-    if not given:
-        return detector_postprocess(instances, height, width)
-    # Detectron2's post-processing clips boxes and drops empty ones; whoever gives a box wants it
-    # back.
-    old_height, old_width = instances.image_size
-    instances.pred_boxes.scale(width / old_width, height / old_height)
-    return Instances((height, width), **instances.get_fields())
+    def _embed(
+        self, images: ImageList, features: Features, boxes: list[Boxes]
+    ) -> list[torch.Tensor]:
+        return self.roi_heads.embed_boxes(features, boxes)
