@@ -184,7 +184,7 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             self._load_weights(local_weights(path, training=True))
         finally:
             self._keep_tables = True
-        unset = [key for key in self._unset() if key.startswith("backbone.")]
+        unset = [key for key in self._unset() if self._in_network(key)]
         if unset:
             raise KdpsError(
                 f"MODEL.WEIGHTS: {path} does not fill the backbone ({_some(unset)}); {_SCRATCH}"
@@ -220,6 +220,12 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
             for key in dict.fromkeys(self._incompatible.missing_keys + shapes)
             if not self._in_table(key) and not key.endswith("num_batches_tracked")
         ]
+
+    def _in_network(self, key: str) -> bool:
+        """Whether ImageNet's weights have to fill an entry: the backbone's, without a neck."""
+        trunk = "backbone.bottom_up." if hasattr(self.model.backbone, "bottom_up") else "backbone."
+        # Offsets of deformable convolutions start at zero.
+        return key.startswith(trunk) and ".offset." not in key
 
     def _in_table(self, key: str) -> bool:
         return isinstance(self.model.get_submodule(key.rpartition(".")[0]), LookupTable)

@@ -42,6 +42,16 @@ TINY_METHODS: dict[str, tuple[Any, ...]] = {
         *("MODEL.REID_HEAD.EMBEDDING_DIM", 8),
     ),
 }
+# Options of tiny_cfg for an AlignPS.
+ALIGNPS = (
+    *("MODEL.META_ARCHITECTURE", "AlignPS", "MODEL.BACKBONE.NAME", "build_aligned_backbone"),
+    *("MODEL.AFA.BOTTOM_UP", "build_tiny_resnet", "MODEL.AFA.NUM_LEVELS", 3),
+    *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4"], "MODEL.FPN.IN_FEATURES", ["res3", "res4"]),
+    # A group norm has 32 groups.
+    *("MODEL.FPN.OUT_CHANNELS", 32, "MODEL.REID_HEAD.EMBEDDING_DIM", 32),
+    *("MODEL.ALIGNPS.IN_FEATURES", ("p3", "p4", "p5"), "MODEL.ALIGNPS.NUM_CONVS", 2),
+    *("MODEL.REID_HEAD.OIM_FOCAL_GAMMA", 2.0, "MODEL.REID_HEAD.TRIPLET_LOSS_WEIGHT", 1.0),
+)
 
 
 def tiny_cfg(*opts: Any) -> CfgNode:

@@ -75,6 +75,14 @@ def test_queue_of_length_zero():
     torch.testing.assert_close(memory.table, rows([0, 1]))
 
 
+def test_the_queue_may_get_the_first_numbers_of_an_embedding_only():
+    memory = LookupTable(1, 2, 3, queue_dims=2)
+    memory.queue.fill_(9.0)
+    memory.update(rows([1, 2, 3], [4, 5, 6]), torch.tensor([-1, 0]))
+    torch.testing.assert_close(memory.queue, rows([1, 2, 9], [9, 9, 9]))
+    assert memory.table[0, 2] > 0
+
+
 def test_nobody_changes_nothing():
     memory = LookupTable(2, 2, 2)
     memory.update(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))

@@ -30,11 +30,8 @@ def batch_hard_triplet_loss(
     if bool(same.all()):
         return rows.sum() * 0.0
     with torch.autocast(rows.device.type, enabled=False):
-        squares = rows.square().sum(dim=1)
-        # Bounded from below, as the gradient of a root at zero is infinite.
-        distances = (
-            (squares[:, None] + squares[None, :] - 2 * rows @ rows.T).clamp(min=1e-12).sqrt()
-        )
+        # By way of a matrix product, distances near zero would lose all their digits.
+        distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
         positives = distances.masked_fill(~same, 0.0).amax(dim=1)
         negatives = distances.masked_fill(same, torch.inf).amin(dim=1)
         return (margin + positives - negatives).clamp(min=0.0).mean()

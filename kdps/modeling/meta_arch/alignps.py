@@ -167,12 +167,7 @@ class AlignPS(PersonSearchInference, DenseDetector):
         cells = self._grid(features).boxes(self.device)
         matched = [match_cells(cells, t.gt_boxes, self.centre_radius) for t in targets]
         found = torch.stack(matched) >= 0
-        boxes = torch.cat(
-            [t.gt_boxes.tensor[own[own >= 0]] for t, own in zip(targets, matched, strict=True)]
-        )
-        pids = torch.cat(
-            [t.gt_pids[own[own >= 0]] for t, own in zip(targets, matched, strict=True)]
-        )
+        to_find = [t[own[own >= 0]] for t, own in zip(targets, matched, strict=True)]
         losses = cell_losses(
             torch.cat([_rows(own, 1)[..., 0] for own in logits], dim=1),
             _rows(deltas, 4),

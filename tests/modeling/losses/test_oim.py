@@ -104,7 +104,7 @@ def test_gradient_with_empty_slots(own_empty):
     memory = torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]])
     x = torch.tensor([[0.8, 0.6], [1.0, 0.0]])
     moving = x.clone().requires_grad_()
-    oim_loss(moving, pids_of(1, 0), memory[:2], memory[2:], 3.0, True, own_empty).backward()
+    oim_loss(moving, pids_of(1, 0), memory[:2], memory[2:], 3.0, own_empty=own_empty).backward()
     for i, j in np.ndindex(2, 2):
         values = []
         for step in (1e-3, -1e-3):
@@ -212,6 +212,91 @@ def test_unknown_numbers_of_identities_make_no_memory():
     unknown = tiny_cfg("MODEL.REID_HEAD.NUM_PIDS", -1, "MODEL.REID_HEAD.QUEUE_SIZE", -1)
     memory = build_oim_loss(unknown).memory
     assert len(memory.table) == len(memory.queue) == 0
+
+
+def test_focal_by_hand():
+    x = torch.tensor([[0.6, 0.8], [0.0, 1.0]])
+    first = math.exp(1.2) / (math.exp(1.2) + math.exp(1.6) + math.exp(-1.2))
+    second = math.exp(2) / (math.exp(2) + 2)
+    rows = [-((1 - p) ** 2) * math.log(p) for p in (first, second)]
+    loss = oim_loss(x, pids_of(0, 1), TABLE, QUEUE, scale=2.0, focal_gamma=2.0)
+    assert loss.item() == pytest.approx(sum(rows) / 2, rel=1e-5)
+
+
+def test_a_scale_of_its_own_for_the_queue():
+    x = torch.tensor([[0.6, 0.8]])
+    loss = oim_loss(x, pids_of(0), TABLE, QUEUE, scale=2.0, queue_scale=5.0)
+    expected = math.log(math.exp(1.2) + math.exp(1.6) + math.exp(-3.0)) - 1.2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_mean_over_all_people():
+    x = torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]])
+    labelled = oim_loss(x, pids_of(0, -1, -1), TABLE, QUEUE)
+    people = oim_loss(x, pids_of(0, -1, -1), TABLE, QUEUE, average="people")
+    torch.testing.assert_close(people, labelled / 3)
+
+
+def test_gradient_of_focal_oim():
+    generator = torch.Generator().manual_seed(0)
+    x, table, queue = (F.normalize(torch.randn(n, 4, generator=generator)) for n in (5, 3, 2))
+    x.requires_grad_()
+
+    def loss(x):
+        settings = {"queue_scale": 2.0, "focal_gamma": 2.0, "average": "people"}
+        return oim_loss(x, pids_of(0, 2, -1, 0, 1), table, queue, 5.0, **settings)
+
+    (grad,) = torch.autograd.grad(loss(x), x)
+    direction = torch.randn(5, 4, generator=generator)
+    with torch.no_grad():
+        numeric = (loss(x + 1e-2 * direction) - loss(x - 1e-2 * direction)).item() / 2e-2
+    assert (grad * direction).sum().item() == pytest.approx(numeric, rel=1e-2)
+
+
+@given(
+    pids=st.lists(st.integers(-1, 3), min_size=1, max_size=8),
+    queue_size=st.integers(0, 3),
+    gamma=st.sampled_from([0.0, 1.0, 2.0]),
+    average=st.sampled_from(["labelled", "people"]),
+    seed=st.integers(0, 1000),
+)
+def test_equals_going_through_the_rows(pids, queue_size, gamma, average, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, table, queue = (
+        F.normalize(torch.randn(n, 4, generator=generator, dtype=torch.float64))
+        for n in (len(pids), 4, queue_size)
+    )
+    total = 0.0
+    for row, pid in zip(x, pids, strict=True):
+        if pid < 0:
+            continue
+        known, unknown = (8 * (table @ row)).exp(), (3 * (queue @ row)).exp()
+        p = (known[pid] / (known.sum() + unknown.sum())).item()
+        total -= (1 - p) ** gamma * math.log(p)
+    count = len(pids) if average == "people" else sum(pid >= 0 for pid in pids)
+    loss = oim_loss(
+        *(x.float(), pids_of(*pids), table.float(), queue.float(), 8.0),
+        queue_scale=3.0,
+        focal_gamma=gamma,
+        average=average,
+    )
+    assert loss.item() == pytest.approx(total / max(count, 1), rel=1e-4, abs=1e-5)
+
+
+def test_focal_oim_from_the_config():
+    names = ("OIM_SCALE", "OIM_QUEUE_SCALE", "OIM_FOCAL_GAMMA", "OIM_AVERAGE", "OIM_QUEUE_DIMS")
+    values = (15.0, 10.0, 2.0, "people", 6)
+    pairs = zip(names, values, strict=True)
+    opts = [x for name, value in pairs for x in (f"MODEL.REID_HEAD.{name}", value)]
+    loss = build_oim_loss(tiny_cfg(*opts))
+    built = (loss.scale, loss.queue_scale, loss.focal_gamma, loss.average, loss.memory.queue_dims)
+    assert built == values
+    assert build_oim_loss(tiny_cfg()).queue_scale is None
+
+
+def test_unknown_average():
+    with pytest.raises(KdpsError, match="OIM_AVERAGE is 'all'; it must be 'labelled' or 'people'"):
+        build_oim_loss(tiny_cfg("MODEL.REID_HEAD.OIM_AVERAGE", "all"))
 
 
 CASES = ["mixed", "no_labelled", "all_background", "only_labelled", "zero_memory", "queue_overrun"]

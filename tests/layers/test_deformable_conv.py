@@ -1,0 +1,115 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+import pytest
+import torch
+from detectron2.layers import Conv2d
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torchvision.ops import deform_conv2d
+
+from kdps.layers.deformable_conv import DeformableConv, sampled_deform_conv2d
+
+
+def make(modulated=False, **kwargs):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1, **kwargs)
+    return conv, DeformableConv(conv, modulated=modulated)
+
+
+def test_it_starts_as_the_convolution_it_is_made_from():
+    conv, deformable = make()
+    x = torch.randn(2, 3, 6, 7)
+    torch.testing.assert_close(deformable(x), conv(x))
+    assert deformable.weight is conv.weight
+
+
+def test_taps_of_a_modulated_one_start_at_one_half():
+    conv, deformable = make(modulated=True, bias=False)
+    x = torch.randn(2, 3, 6, 7)
+    torch.testing.assert_close(deformable(x), conv(x) / 2)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_an_offset_moves_all_taps(grad):
+    conv, deformable = make()
+    with torch.no_grad():
+        # y and x alternate: one row down, two columns to the left.
+        deformable.offset.bias.copy_(torch.tensor([1.0, -2.0] * 9))
+    x = torch.randn(1, 3, 8, 9)
+    with torch.set_grad_enabled(grad):
+        moved = deformable(x)
+    expected = conv(x.roll((-1, 2), dims=(2, 3)))
+    # Away from what has been rolled over the border.
+    torch.testing.assert_close(moved[..., 1:-2, 3:-1], expected[..., 1:-2, 3:-1])
+
+
+def test_the_weight_of_a_tap():
+    conv, deformable = make(modulated=True, bias=False)
+    with torch.no_grad():
+        deformable.offset.bias[18:] = -100.0
+        deformable.offset.bias[18 + 4] = 100.0
+    x = torch.randn(1, 3, 5, 5)
+    # Only the middle tap is left.
+    expected = nn.functional.conv2d(x, conv.weight[:, :, 1:2, 1:2])
+    torch.testing.assert_close(deformable(x), expected)
+
+
+@given(
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    modulated=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=25)
+def test_sampling_equals_the_operator(stride, dilation, modulated, bias, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    x, weight = random(2, 3, 7, 9), random(4, 3, 3, 3)
+    rows, columns = (7 - 1) // stride + 1, (9 - 1) // stride + 1
+    # Some taps are moved beyond the border.
+    offsets = (3 * random(2, 18, rows, columns)).detach().requires_grad_()
+    mask = random(2, 9, rows, columns) if modulated else None
+    inputs = [t for t in (x, offsets, weight, random(4) if bias else None, mask) if t is not None]
+    results = []
+    for convolve in (deform_conv2d, sampled_deform_conv2d):
+        out = convolve(
+            *(x, offsets, weight, inputs[3] if bias else None),
+            *((stride, stride), (dilation, dilation), (dilation, dilation)),
+            mask=mask,
+        )
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_groups_of_channels():
+    conv = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+    deformable = DeformableConv(conv, deform_groups=2)
+    x = torch.randn(1, 4, 5, 5)
+    torch.testing.assert_close(deformable(x), conv(x))
+    assert deformable.offset.out_channels == 36
+
+
+def test_the_norm_of_a_layer_of_detectron2_is_kept():
+    conv = Conv2d(3, 4, 3, padding=1, bias=False, norm=nn.BatchNorm2d(4))
+    x = torch.randn(2, 3, 5, 5)
+    deformable = DeformableConv(conv)
+    assert deformable.norm is conv.norm
+    torch.testing.assert_close(deformable.eval()(x), conv(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(dtype):
+    _, deformable = make(modulated=True)
+    x = torch.randn(1, 3, 6, 6)
+    expected = deformable(x)
+    with torch.autocast("cpu", dtype):
+        out = deformable(x.to(dtype))
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected, rtol=0.02, atol=0.02)
+    out.sum().backward()
+    assert deformable.offset.weight.grad.isfinite().all()
