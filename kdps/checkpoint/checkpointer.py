@@ -223,7 +223,8 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
 
     def _in_network(self, key: str) -> bool:
         """Whether ImageNet's weights have to fill an entry: the backbone's, without a neck."""
-        trunk = "backbone.bottom_up." if hasattr(self.model.backbone, "bottom_up") else "backbone."
+        neck = hasattr(getattr(self.model, "backbone", None), "bottom_up")
+        trunk = "backbone.bottom_up." if neck else "backbone."
         # Offsets of deformable convolutions start at zero.
         return key.startswith(trunk) and ".offset." not in key
 

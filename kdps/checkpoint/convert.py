@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kdps.checkpoint.keymaps.alignps import ALIGNPS_RULES
+from kdps.checkpoint.keymaps.alignps import ALIGNPS_RULES, ROI_ALIGNPS_RULES
 from kdps.checkpoint.keymaps.coat import COAT_RULES
 from kdps.checkpoint.keymaps.nae import NAE_PLUS_RULES, NAE_RULES
 from kdps.checkpoint.keymaps.oim import OIM_RESNET_RULES, OIM_RULES
@@ -44,6 +44,7 @@ METHODS = {
     "oim-resnet": Method("OIM-Net's ImageNet weights", OIM_RESNET_RULES),
     "coat": Method("COAT", COAT_RULES),
     "alignps": Method("AlignPS", ALIGNPS_RULES, wrapper="state_dict"),
+    "roi-alignps": Method("ROI-AlignPS", ROI_ALIGNPS_RULES, wrapper="state_dict"),
 }
 
 

@@ -215,6 +215,19 @@ def _add_alignps(cfg: CN) -> None:
     node.TOPK_CANDIDATES_TEST = 1000
     node.NMS_THRESH_TEST = 0.5
 
+    # What MODEL.REID_HEAD is for the regions of ROIAlignPS; where a key is missing, that of the
+    # cells holds. All values here are ROI-AlignPS's.
+    region = node.REGION_REID = CN()
+    region.OIM_SCALE = 30.0
+    region.OIM_NORMALISE = True
+    region.OIM_QUEUE_SCALE = -1.0
+    region.OIM_QUEUE_DIMS = 0
+    region.OIM_FOCAL_GAMMA = 0.0
+    region.OIM_AVERAGE = "labelled"
+    region.LOSS_WEIGHT = 1.0
+    region.CLS_LOSS_WEIGHT = 1.0
+    region.BBOX_REG_LOSS_WEIGHT = 10.0
+
 
 def get_cfg() -> CN:
     """Detectron2's default config with the nodes of kdps and of its bundled projects."""

@@ -44,7 +44,7 @@ def check_names(cfg: CfgNode) -> None:
     """
     # Here, not above: registering the models is for those who check a config, not for those who
     # only import its defaults.
-    from kdps.modeling import REID_HEADS_REGISTRY, PersonSearchRCNN
+    from kdps.modeling import REID_HEADS_REGISTRY, AlignPS, PersonSearchRCNN, ROIAlignPS
 
     model = cfg.MODEL
     registered = (
@@ -59,12 +59,23 @@ def check_names(cfg: CfgNode) -> None:
     check_known("INPUT.FORMAT", cfg.INPUT.FORMAT, IMAGE_FORMATS)
     check_known("INPUT.RESIZE", cfg.INPUT.RESIZE, RESIZES)
     architecture = META_ARCH_REGISTRY.get(model.META_ARCHITECTURE)
-    if isinstance(architecture, type) and issubclass(architecture, PersonSearchRCNN):
+    if not isinstance(architecture, type):
+        return
+    if issubclass(architecture, (PersonSearchRCNN, ROIAlignPS)):
         _check_rcnn(model)
+    if issubclass(architecture, AlignPS):
+        _check_alignps(model)
+
+
+def _check_alignps(model: CfgNode) -> None:
+    """The parts that ``AlignPS`` is made of, beside those that it checks when it is built."""
+    check_known("MODEL.AFA.BOTTOM_UP", model.AFA.BOTTOM_UP, [n for n, _ in BACKBONE_REGISTRY])
+    check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
+    check_known("MODEL.ALIGNPS.NORM", model.ALIGNPS.NORM, NORMS)
 
 
 def _check_rcnn(model: CfgNode) -> None:
-    """The parts that ``PersonSearchRCNN`` is made of."""
+    """The parts that ``PersonSearchRCNN`` is made of, and the regions of ``ROIAlignPS``."""
     from kdps.modeling.roi_heads.box_head import REGION_POOLS
 
     for key, name, registry in (

@@ -12,7 +12,7 @@ from kdps.modeling.backbone import (
     register_head_stage,
 )
 from kdps.modeling.inclusive_rpn import InclusiveRPN
-from kdps.modeling.meta_arch import AlignPS, PersonSearchRCNN
+from kdps.modeling.meta_arch import AlignPS, PersonSearchRCNN, ROIAlignPS
 from kdps.modeling.proposal_generator import PersonSearchRPN
 from kdps.modeling.reid_heads import (
     REID_HEADS_REGISTRY,
@@ -46,6 +46,7 @@ __all__ = [
     "PersonSearchRPN",
     "PixelNormAwareEmbedding",
     "PixelNormAwareROIHeads",
+    "ROIAlignPS",
     "RoundedAnchorGenerator",
     "SeqNeXtROIHeads",
     "SeqROIHeads",

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from kdps.checkpoint.keymaps.resnet import NORM
 from kdps.checkpoint.rules import Rule
 
 _PARAMETERS = "(weight|bias)"
 _STATISTICS = "(weight|bias|running_mean|running_var)"
+# Anchors of the RPN are ordered by ratio first there, here by size: 5 sizes, 3 ratios.
+_ANCHORS = tuple(5 * ratio + size for size in range(5) for ratio in range(3))
 _COUNTS_NOTHING = "norms that are frozen count nothing"
 
 
@@ -68,11 +71,41 @@ def _head_rules() -> list[Rule]:
     ]
 
 
-def _memory_rules(old: str) -> list[Rule]:
+def _region_rules() -> list[Rule]:
+    """RPN and NAE's head of ROI-AlignPS."""
+    rules = [
+        Rule(rf"rpn_head\.rpn_conv\.{_PARAMETERS}", r"proposal_generator.rpn_head.conv.\1"),
+        Rule(
+            rf"rpn_head\.rpn_cls\.{_PARAMETERS}",
+            r"proposal_generator.rpn_head.objectness_logits.\1",
+            rows=_ANCHORS,
+        ),
+        Rule(
+            rf"rpn_head\.rpn_reg\.{_PARAMETERS}",
+            r"proposal_generator.rpn_head.anchor_deltas.\1",
+            rows=tuple(4 * anchor + i for anchor in _ANCHORS for i in range(4)),
+        ),
+        Rule(r"roi_head\.shared_head\..*\.num_batches_tracked", None, reason=_COUNTS_NOTHING),
+        *_frozen_stage_rules(r"roi_head\.shared_head\.layer4", "roi_heads.box_head.res5"),
+    ]
+    old, new = r"roi_head\.bbox_head", "roi_heads.reid_predictor"
+    embedding = f"{new}.embedding_head"
+    for number, feature in enumerate(("res4", "res5")):
+        layer = rf"{old}\.embedding_head\.projectors\.{number}\.([01])\.{NORM}"
+        rules.append(Rule(layer, rf"{embedding}.projectors.{feature}.\1.\2"))
     return [
-        Rule(rf"{old}labeled_matching_layer\.lookup_table", "oim.memory.table"),
-        Rule(rf"{old}unlabeled_matching_layer\.queue", "oim.memory.queue"),
-        Rule(rf"{old}unlabeled_matching_layer\.tail", "oim.memory.pointer"),
+        *rules,
+        Rule(rf"{old}\.embedding_head\.rescaler\.{NORM}", rf"{embedding}.rescaler.\1"),
+        Rule(rf"{old}\.fc_reg\.([01])\.{NORM}", rf"{new}.bbox_pred.\1.\2"),
+        Rule(rf"{old}\.fc_cls\.{_PARAMETERS}", None, reason="a classifier that is not used"),
+        Rule(rf"{old}\.loss_oim\.lut", f"{new}.oim.memory.table"),
+        Rule(rf"{old}\.loss_oim\.cq", f"{new}.oim.memory.queue"),
+        Rule(
+            r"(loss_oim|(un)?labeled_matching_layer)\..*",
+            None,
+            reason="memories that nothing is matched with",
+        ),
+        Rule(r"mi_estimator\..*", None, reason="of a training loss that kdps does not have"),
     ]
 
 
@@ -80,5 +113,9 @@ ALIGNPS_RULES = [
     *_backbone_rules(),
     *_neck_rules(),
     *_head_rules(),
-    *_memory_rules(r"bbox_head\."),
+    Rule(r"bbox_head\.labeled_matching_layer\.lookup_table", "oim.memory.table"),
+    Rule(r"bbox_head\.unlabeled_matching_layer\.queue", "oim.memory.queue"),
+    Rule(r"bbox_head\.unlabeled_matching_layer\.tail", "oim.memory.pointer"),
 ]
+
+ROI_ALIGNPS_RULES = [*ALIGNPS_RULES, *_region_rules()]
