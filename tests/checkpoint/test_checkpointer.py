@@ -19,7 +19,7 @@ from kdps.checkpoint.checkpointer import PersonSearchCheckpointer, local_weights
 from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
 from kdps.modeling.losses import IdentitySoftmaxLoss
-from kdps.utils.testing import tiny_cfg
+from kdps.utils.testing import ALIGNPS, tiny_cfg
 
 # What Detectron2's ImageNet files call a parameter: its name from the stage on.
 STAGE = re.compile(r"\.((stem|res[2-5]\.\d+)\.(conv|shortcut).*)")
@@ -302,6 +302,29 @@ def test_imagenet_pickle_fills_backbone_and_all_copies_of_the_last_stage(
             if stage.group(1).startswith("res5."):
                 last_stages.add(key.split(".res5.")[0])
     assert len(last_stages) == 2
+
+
+def test_necks_and_offsets_are_not_imagenet_s(tmp_path: Path) -> None:
+    deformable = ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, False])
+    widths = ("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.WIDTH_PER_GROUP", 4)
+    bottom_up = ("MODEL.AFA.BOTTOM_UP", "build_person_search_resnet")
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg(*ALIGNPS, *bottom_up, *deformable, *widths))
+    file = {
+        key.removeprefix("backbone.bottom_up."): value + 1
+        for key, value in model.state_dict().items()
+        if key.startswith("backbone.bottom_up.") and ".offset." not in key
+    }
+    path = tmp_path / "R-tiny.pth"
+    torch.save({"model": file, "matching_heuristics": True}, path)
+    PersonSearchCheckpointer(model).load_initial(str(path))
+    own = model.state_dict()
+    for name, value in file.items():
+        assert torch.equal(own[f"backbone.bottom_up.{name}"], value), name
+    del file["res4.0.conv2.weight"]
+    torch.save({"model": file, "matching_heuristics": True}, path)
+    with pytest.raises(KdpsError, match=r"does not fill the backbone \(1 entries: .*conv2\.weight"):
+        PersonSearchCheckpointer(model).load_initial(str(path))
 
 
 def test_caffe2_blobs_are_renamed(tmp_path: Path) -> None:

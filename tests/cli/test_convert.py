@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from published_checkpoints import as_published, make_published
 
 import kdps.modeling  # noqa: F401  (registers the model)
+from kdps.checkpoint.convert import METHODS
 from kdps.cli.main import main
 from kdps.config import get_cfg
 from kdps.train_net import main as train_net
@@ -110,13 +111,21 @@ NARROW = [
 ]
 
 
-@pytest.mark.parametrize("method", ["seqnet", "nae", "nae+", "oim", "coat"])
-def test_documented_conversion_and_evaluation(method, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [
+        *((method, f"{method}_R_50_C4") for method in ("seqnet", "nae", "oim", "coat")),
+        ("nae+", "nae_plus_R_50_C4"),
+        *(("alignps", name) for name in ("alignps_R_50", "alignps_plus_R_50")),
+        ("roi-alignps", "roi_alignps_R_50"),
+    ],
+)
+def test_documented_conversion_and_evaluation(method, model, tmp_path, monkeypatch):
     text = Path("configs/README.md").read_text(encoding="utf-8").replace("\\\n", "")
     (command,) = re.findall(r"^kdps (convert .*)$", text, re.MULTILINE)
     (evaluation,) = re.findall(r"train_net\.py (--eval-only .*?)\n", text)
     _, _, config, key, file = evaluation.split()
-    config = config.replace("seqnet", method.replace("+", "_plus"))
+    config = config.replace("seqnet_R_50_C4", model)
     cfg = get_cfg()
     cfg.merge_from_file(config)
     cfg.merge_from_list([*NARROW, "MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4])
@@ -124,7 +133,9 @@ def test_documented_conversion_and_evaluation(method, tmp_path, monkeypatch):
     own = {k: v for k, v in build_model(cfg).state_dict().items() if ".id_loss." not in k}
     config = str(Path(config).resolve())
     monkeypatch.chdir(tmp_path)
-    torch.save({"model": as_published(own, method)}, "published.pth")
+    variant = "alignps-plus" if model.startswith("alignps_plus") else method
+    theirs = as_published(own, method, variant)
+    torch.save({METHODS[method].wrapper: theirs}, "published.pth")
 
     assert main(command.replace("seqnet", method).split()) == 0
     converted = torch.load(file, weights_only=True)["model"]

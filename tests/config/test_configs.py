@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 """Every config file that the repository ships."""
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -184,6 +185,46 @@ def test_the_published_recipe_of_oim_net():
     epochs = other.MAX_ITER / 5704
     assert epochs == pytest.approx(solver.MAX_ITER / 11206, rel=1e-3)
     assert other.STEPS[0] / other.MAX_ITER == solver.STEPS[0] / solver.MAX_ITER
+
+
+@pytest.mark.parametrize(
+    ("data", "images", "plus", "decay"),
+    [
+        ("CUHK-SYSU", 11206, "", 0.0001),
+        ("CUHK-SYSU", 11206, "plus_", 0.0001),
+        ("PRW", 5704, "", 0.001),
+        ("PRW", 5704, "plus_", 0.0007),
+    ],
+)
+def test_the_published_recipe_of_alignps(data, images, plus, decay):
+    cfg = load(ROOT / "configs" / data / f"alignps_{plus}R_50.yaml")
+    solver, reid = cfg.SOLVER, cfg.MODEL.REID_HEAD
+    per_epoch = math.ceil(images / 4)
+    assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.BIAS_LR_FACTOR) == (4, 0.001, 2)
+    assert (24 * per_epoch, (16 * per_epoch, 22 * per_epoch)) == (solver.MAX_ITER, solver.STEPS)
+    assert decay == solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM
+    assert [False, *[bool(plus)] * 3] == cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE
+    scales = (reid.OIM_SCALE, reid.OIM_QUEUE_SCALE, reid.OIM_QUEUE_DIMS, reid.OIM_FOCAL_GAMMA)
+    on_prw = data == "PRW"
+    assert scales == ((15, 10, 64, 2) if on_prw else (10, -1, 64, 2))
+    assert on_prw == reid.OIM_NORMALISE
+    assert (0 if on_prw else 1) == reid.TRIPLET_LOSS_WEIGHT
+    assert (0.15 if on_prw else 0.2) == cfg.TEST.PERSON_SEARCH.SCORE_THRESH
+
+
+@pytest.mark.parametrize(("data", "images"), [("CUHK-SYSU", 11206), ("PRW", 5704)])
+def test_the_published_recipe_of_roi_alignps(data, images):
+    cfg = load(ROOT / "configs" / data / "roi_alignps_R_50.yaml")
+    solver, reid = cfg.SOLVER, cfg.MODEL.REID_HEAD
+    per_epoch = math.ceil(images / 5)
+    assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.BIAS_LR_FACTOR) == (5, 0.0015, 1)
+    assert (24 * per_epoch, (16 * per_epoch, 22 * per_epoch)) == (solver.MAX_ITER, solver.STEPS)
+    assert solver.WARMUP_ITERS == 1141
+    assert solver.WEIGHT_DECAY == solver.WEIGHT_DECAY_NORM == solver.WEIGHT_DECAY_BIAS == 0.0005
+    # Both sets have the triplet loss, and cells a table that is not normalised.
+    assert (reid.OIM_SCALE, reid.OIM_NORMALISE, reid.TRIPLET_LOSS_WEIGHT) == (10, False, 1)
+    region = cfg.MODEL.ALIGNPS.REGION_REID
+    assert (region.OIM_SCALE, region.OIM_NORMALISE, region.OIM_FOCAL_GAMMA) == (30, True, 0)
 
 
 @pytest.mark.parametrize("method", ["nae", "oim"])

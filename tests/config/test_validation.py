@@ -27,6 +27,7 @@ def test_a_sound_config_passes(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+ANCHOR_FREE = ("MODEL.META_ARCHITECTURE", "AlignPS")
 FAULTS = [
     (("MODEL.META_ARCHITECTURE", "Foo"), "META_ARCHITECTURE: unknown .*known: .*PersonSearchRCNN"),
     (("MODEL.BACKBONE.NAME", "Foo"), "BACKBONE.NAME: unknown .*known: .*build_tiny_resnet"),
@@ -52,6 +53,8 @@ FAULTS = [
     ),
     (("SOLVER.OPTIMIZER", "Foo"), "SOLVER.OPTIMIZER: unknown value 'Foo'; known: Adam, AdamW, SGD"),
     (("INPUT.MIN_VISIBLE", 1.5), r"INPUT.MIN_VISIBLE: 1.5 is outside \[0, 1\]"),
+    ((*ANCHOR_FREE, "MODEL.AFA.BOTTOM_UP", "Foo"), "AFA.BOTTOM_UP: unknown .*build_tiny_resnet"),
+    ((*ANCHOR_FREE, "MODEL.ALIGNPS.NORM", "Foo"), "ALIGNPS.NORM: unknown value 'Foo'; .*GN"),
     (("MODEL.RESNETS.NORM", "Foo"), "RESNETS.NORM: unknown value 'Foo'; known: .*FrozenBN"),
     (("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full-model"), "CLIP_TYPE: unknown .*full_model"),
     (("SOLVER.LR_SCHEDULER_NAME", "Foo"), "LR_SCHEDULER_NAME: unknown .*WarmupCosineLR"),
@@ -96,7 +99,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("opts", "message"), FAULTS, ids=[f"{o[0]}-{o[1]}" for o, _ in FAULTS])
+@pytest.mark.parametrize(("opts", "message"), FAULTS, ids=[f"{o[-2]}-{o[-1]}" for o, _ in FAULTS])
 def test_fault_is_one_line_with_its_key(tmp_path: Path, opts: Any, message: str) -> None:
     with pytest.raises(KdpsError, match=message) as caught:
         check_cfg(tiny_training_cfg(tmp_path, *opts))

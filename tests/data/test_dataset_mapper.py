@@ -184,6 +184,32 @@ def test_another_size_than_recorded(record):
         make_mapper(True)(record)
 
 
+def test_sizes_drawn_in_pairs():
+    cfg = get_cfg()
+    cfg.INPUT.RESIZE = "shortest_edge_opencv_uint8"
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZES_TRAIN = (40, 80), (60, 100)
+    resize = build_augmentation(cfg, True)[0]
+    assert (resize.short_edge_length, resize.max_size) == ((40, 80), (60, 100))
+    assert build_augmentation(cfg, False)[0].max_size == cfg.INPUT.MAX_SIZE_TEST
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("RESIZE", "shortest_edge", "'shortest_edge' knows only one MAX_SIZE_TRAIN"),
+        ("MIN_SIZE_TRAIN", (40,), "has 2 sizes for the 1 of INPUT.MIN_SIZE_TRAIN"),
+        ("MIN_SIZE_TRAIN_SAMPLING", "range", "needs INPUT.MIN_SIZE_TRAIN_SAMPLING 'choice'"),
+    ],
+)
+def test_pairs_that_do_not_fit(key, value, message):
+    cfg = get_cfg()
+    cfg.INPUT.RESIZE = "shortest_edge_opencv_uint8"
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZES_TRAIN = (40, 80), (60, 100)
+    cfg.INPUT[key] = value
+    with pytest.raises(KdpsError, match=f"INPUT.MAX_SIZES_TRAIN: .*{message}"):
+        build_augmentation(cfg, True)
+
+
 def test_unknown_resize():
     cfg = get_cfg()
     cfg.INPUT.RESIZE = "longest_edge"

@@ -1,10 +1,16 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+import cv2
 import numpy as np
 import pytest
 
 from kdps.config import get_cfg
 from kdps.data.dataset_mapper import build_augmentation
-from kdps.data.opencv_resize import OpenCVResizeTransform, ResizeShortestEdgeOpenCV
+from kdps.data.opencv_resize import (
+    OpenCVResizeTransform,
+    OpenCVSizeTransform,
+    ResizeShortestEdgeOpenCV,
+    ResizeShortestEdgeOpenCVUint8,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,37 @@ def test_labels_stay_labels():
     assert set(np.unique(OpenCVResizeTransform(2.0).apply_segmentation(labels))) == {1, 7}
 
 
-def test_named_in_the_config():
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (900, 1200)),
+        # 843.75 is rounded.
+        ((1080, 1920), (844, 1500)),
+        ((576, 720), (900, 1125)),
+        ((100, 300), (500, 1500)),
+    ],
+)
+def test_sizes_of_uint8_pixels(size, expected):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    transform = ResizeShortestEdgeOpenCVUint8(900, 1500).get_transform(image)
+    resized = transform.apply_image(image)
+    assert resized.dtype == np.uint8
+    np.testing.assert_array_equal(resized, cv2.resize(image, expected[::-1]))
+    # Each axis is scaled by its own rounded side.
+    corner = transform.apply_coords(np.array([[size[1], size[0]]], dtype=np.float64))
+    np.testing.assert_allclose(corner, [expected[::-1]])
+    assert isinstance(transform.inverse(), OpenCVSizeTransform)
+
+
+@pytest.mark.parametrize(
+    ("name", "resize"),
+    [
+        ("shortest_edge_opencv", ResizeShortestEdgeOpenCV),
+        ("shortest_edge_opencv_uint8", ResizeShortestEdgeOpenCVUint8),
+    ],
+)
+def test_named_in_the_config(name, resize):
     cfg = get_cfg()
-    cfg.INPUT.RESIZE = "shortest_edge_opencv"
+    cfg.INPUT.RESIZE = name
     for is_train in (True, False):
-        assert isinstance(build_augmentation(cfg, is_train)[0], ResizeShortestEdgeOpenCV)
+        assert type(build_augmentation(cfg, is_train)[0]) is resize

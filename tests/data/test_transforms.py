@@ -116,3 +116,18 @@ def test_published_preprocessing(case):
     np.testing.assert_allclose(probe, recorded[f"pre/{case}/tensor/probe"], atol=2e-5)
     mean_std = [padded.mean(), padded.std(), np.abs(padded).max()]
     np.testing.assert_allclose(mean_std, recorded[f"pre/{case}/tensor/mean_std"], rtol=1e-5)
+
+
+def test_sides_and_their_bounds_are_drawn_together():
+    resize = ResizeShortestEdgeFloor([40, 80], [60, 100])
+    image = np.zeros((50, 90, 3), dtype=np.uint8)
+    np.random.seed(0)
+    sizes = {resize.get_transform(image).apply_image(image).shape[:2] for _ in range(20)}
+    # 90 is bounded to 60 or to 100.
+    assert sizes == {(33, 60), (55, 100)}
+
+
+@pytest.mark.parametrize(("lengths", "style"), [([40], "choice"), ([40, 80], "range")])
+def test_as_many_bounds_as_lengths(lengths, style):
+    with pytest.raises(ValueError, match="2 bounds of the longer side need as many lengths"):
+        ResizeShortestEdgeFloor(lengths, [60, 100], style)

@@ -14,11 +14,21 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def make_published(method: str) -> dict[str, torch.Tensor]:
-    """The entries of a published "seqnet", "nae", "nae+", "oim" or "coat".
+    """The entries of a published checkpoint of "seqnet", "nae", "nae+", "oim", "coat",
+    "alignps", "alignps-plus" or "roi-alignps".
 
     They are small tensors of distinct numbers; one tensor under two names has the same numbers.
     """
-    makers = {"seqnet": _seqnet, "nae": _nae, "nae+": _nae_plus, "oim": _oim, "coat": _coat}
+    makers = {
+        "seqnet": _seqnet,
+        "nae": _nae,
+        "nae+": _nae_plus,
+        "oim": _oim,
+        "coat": _coat,
+        "alignps": _alignps,
+        "alignps-plus": _alignps_plus,
+        "roi-alignps": _roi_alignps,
+    }
     shapes = makers[method]()
     generator = torch.Generator().manual_seed(0)
     published = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
@@ -27,13 +37,20 @@ def make_published(method: str) -> dict[str, torch.Tensor]:
     return published
 
 
-def as_published(own: Mapping[str, torch.Tensor], method: str) -> dict[str, torch.Tensor]:
+def as_published(
+    own: Mapping[str, torch.Tensor], method: str, variant: str | None = None
+) -> dict[str, torch.Tensor]:
     """The weights of a model of kdps as the public code would have saved them.
 
     What kdps has no use for is zero.
+
+    Args:
+        own: names and tensors here.
+        method: one of ``METHODS``.
+        variant: whose names :func:`make_published` is asked for; None: the method's.
     """
     theirs = {}
-    for name in make_published(method):
+    for name in make_published(variant or method):
         rule = next(r for r in METHODS[method].rules if re.fullmatch(r.pattern, name))
         if rule.name is None:
             theirs[name] = torch.zeros(2)
@@ -193,6 +210,72 @@ def _transformers(head: str) -> Shapes:
             entries.update({f"{block}.{name}.weight": (2,), f"{block}.{name}.bias": (2,)})
         entries.update(_linear(f"{branch}.patch2vec", 2, 2, side, side))
         entries.update(_linear(f"{branch}.vec2patch.embedding", 2 * side * side, 2))
+    return entries
+
+
+def _alignps() -> Shapes:
+    entries = {"backbone.conv1.weight": (2, 3, 7, 7), **_norm("backbone.bn1", 2)}
+    for i, blocks in enumerate((3, 4, 6, 3), start=1):
+        entries.update(_stage("backbone", f"layer{i}", blocks))
+    for convs in ("lateral_convs", "fpn_convs"):
+        for i in range(3):
+            entries[f"neck.{convs}.{i}.weight"] = (2, 2, 3, 3)
+            entries.update(_linear(f"neck.{convs}.{i}.conv_offset", 18, 2, 3, 3))
+    for i in (3, 4):
+        entries.update(_linear(f"neck.fpn_convs.{i}.conv", 2, 2, 3, 3))
+    for convs in ("cls_convs", "reg_convs"):
+        for i in range(4):
+            entries.update(_linear(f"bbox_head.{convs}.{i}.conv", 2, 2, 3, 3))
+            entries.update(_linear(f"bbox_head.{convs}.{i}.gn", 2))
+        entries.update(_linear(f"bbox_head.{convs}.3.conv.conv_offset", 27, 2, 3, 3))
+    for name, channels in (("cls", 1), ("reg", 4), ("centerness", 1)):
+        entries.update(_linear(f"bbox_head.conv_{name}", channels, 2, 3, 3))
+    return {
+        **entries,
+        **{f"bbox_head.scales.{i}.scale": () for i in range(5)},
+        **_matching_layers("bbox_head."),
+    }
+
+
+def _matching_layers(prefix: str) -> Shapes:
+    return {
+        f"{prefix}labeled_matching_layer.lookup_table": (5, 6),
+        f"{prefix}unlabeled_matching_layer.queue": (4, 6),
+        f"{prefix}unlabeled_matching_layer.tail": (),
+    }
+
+
+def _alignps_plus() -> Shapes:
+    entries = _alignps()
+    for layer, blocks in ((2, 4), (3, 6), (4, 3)):
+        for block in range(blocks):
+            conv = f"backbone.layer{layer}.{block}.conv2.conv_offset"
+            entries.update(_linear(conv, 27, 2, 3, 3))
+    return entries
+
+
+def _roi_alignps() -> Shapes:
+    entries = {
+        **_alignps(),
+        **_matching_layers(""),
+        **_linear("rpn_head.rpn_conv", 2, 2, 3, 3),
+        **_linear("rpn_head.rpn_cls", 15, 2, 1, 1),
+        **_linear("rpn_head.rpn_reg", 60, 2, 1, 1),
+        **_stage("roi_head.shared_head", "layer4", 3),
+        **_linear("roi_head.bbox_head.fc_cls", 2, 4),
+        **_linear("roi_head.bbox_head.fc_reg.0", 4, 4),
+        **_norm("roi_head.bbox_head.fc_reg.1", 4),
+        **_norm("roi_head.bbox_head.embedding_head.rescaler", 1),
+        **_linear("mi_estimator.T_func.0", 2, 4),
+        **_linear("mi_estimator.T_func.2", 1, 2),
+    }
+    for i, size in enumerate((2, 4)):
+        projector = f"roi_head.bbox_head.embedding_head.projectors.{i}"
+        entries.update(_linear(f"{projector}.0", 3, size))
+        entries.update(_norm(f"{projector}.1", 3))
+    for prefix in ("", "roi_head.bbox_head."):
+        entries[f"{prefix}loss_oim.lut"] = (5, 6)
+        entries[f"{prefix}loss_oim.cq"] = (4, 6)
     return entries
 
 

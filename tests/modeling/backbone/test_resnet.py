@@ -8,6 +8,7 @@ from torch import nn
 import kdps.modeling  # noqa: F401  (registers the backbones)
 from kdps.config import get_cfg
 from kdps.errors import KdpsError
+from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.backbone.resnet import build_res5_stage
 
 
@@ -60,3 +61,54 @@ def test_stride_is_in_the_3x3_convolution():
     stage, _ = build_res5_stage(resnet_cfg(50), 1024)
     assert stage[0].conv1.stride == (1, 1)
     assert stage[0].conv2.stride == (2, 2)
+
+
+def deformable_cfg():
+    cfg = resnet_cfg(50, "none")
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res5"]
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False, True, True, True]
+    cfg.MODEL.RESNETS.DEFORM_MODULATED = True
+    # Narrow, so that it is quick.
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS, cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 16, 4
+    return cfg
+
+
+def test_deformable_stages():
+    backbone = build_backbone(deformable_cfg())
+    deformable = [n for n, m in backbone.named_modules() if isinstance(m, DeformableConv)]
+    expected = {"res3": 4, "res4": 6, "res5": 3}
+    assert deformable == [f"{s}.{i}.conv2" for s, blocks in expected.items() for i in range(blocks)]
+    assert backbone.res4[0].conv2.norm is not None
+    out = backbone(torch.randn(1, 3, 64, 96))["res5"]
+    assert out.shape == (1, 128, 2, 3)
+    out.sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
+
+
+def test_frozen_deformable_stages():
+    cfg = deformable_cfg()
+    cfg.MODEL.BACKBONE.FREEZE_AT = 3
+    backbone = build_backbone(cfg)
+    for name, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == name.startswith(("res4", "res5")), name
+
+
+def test_unmodulated_ones_start_as_the_ordinary_network():
+    cfg = deformable_cfg()
+    cfg.MODEL.RESNETS.DEFORM_MODULATED = False
+    deformable = build_backbone(cfg).eval()
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
+    ordinary = build_backbone(cfg).eval()
+    missing = ordinary.load_state_dict(deformable.state_dict(), strict=False)
+    assert not missing.missing_keys
+    assert all(".offset." in key for key in missing.unexpected_keys)
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(deformable(x)["res5"], ordinary(x)["res5"])
+
+
+def test_blocks_that_are_no_bottlenecks_cannot_be_deformable():
+    cfg = resnet_cfg(18)
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False, False, True, False]
+    with pytest.raises(KdpsError, match=r"DEFORM_ON_PER_STAGE: .* DEPTH of at least 50, not 18"):
+        build_backbone(cfg)
