@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
-from kdps.utils.testing_parity import assert_close, assert_probe, load_kit, published_weights
-from kdps.utils.testing_published import as_published
+from parity_assertions import assert_close, assert_probe
+from parity_kit import published_weights
+from published_checkpoints import as_published
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from kdps.checkpoint.convert import convert
 from kdps.config import get_cfg
 from kdps.layers.spatial_mean import subtract_spatial_mean
 
+RECORDED_AS = "alignps"
 SHAPES = {"c3": (1, 512, 16, 24), "c4": (1, 1024, 8, 12), "c5": (1, 2048, 4, 6)}
 
 
@@ -34,18 +36,8 @@ class GivenMaps(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def kit(parity_dir):
-    return load_kit(parity_dir)
-
-
-@pytest.fixture(scope="module")
-def recorded(parity_dir):
-    return dict(np.load(parity_dir / "alignps" / "expected.npz"))
-
-
-@pytest.fixture(scope="module")
 def published(parity_dir, kit):
-    return published_weights(parity_dir, kit, "alignps")
+    return published_weights(parity_dir, kit, RECORDED_AS)
 
 
 @pytest.fixture(scope="module")

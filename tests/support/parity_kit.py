@@ -45,17 +45,21 @@ def load_kit(folder: Path) -> ModuleType:
     return module
 
 
-def converted_weights(
-    folder: Path, kit: ModuleType, recorded_as: str, method: str
-) -> dict[str, torch.Tensor]:
-    """The kit's weights, under their published names, as ``kdps convert --from method`` has them.
+def published_weights(folder: Path, kit: ModuleType, recorded_as: str) -> dict[str, torch.Tensor]:
+    """The kit's weights under their published names.
 
     ``recorded_as`` is the folder of the method's numbers.
     """
     spec = json.loads((folder / recorded_as / "state_dict.json").read_text())
     arrays = kit.make_state_dict(spec, kit.GAINS[recorded_as])
-    published = {name: torch.as_tensor(array) for name, array in arrays.items()}
-    return convert({"model": published}, method).weights
+    return {name: torch.as_tensor(array) for name, array in arrays.items()}
+
+
+def converted_weights(
+    folder: Path, kit: ModuleType, recorded_as: str, method: str
+) -> dict[str, torch.Tensor]:
+    """The same as ``kdps convert --from method`` has them."""
+    return convert({"model": published_weights(folder, kit, recorded_as)}, method).weights
 
 
 def build_published(method: str, weights: Mapping[str, torch.Tensor], *opts: Any) -> nn.Module:

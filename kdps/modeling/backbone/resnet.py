@@ -75,7 +75,9 @@ def head_norm(cfg: CfgNode) -> str:
     return cfg.MODEL.ROI_BOX_HEAD.NORM or cfg.MODEL.RESNETS.NORM
 
 
-@register_head_stage("build_person_search_resnet", "build_resnet_backbone")
+@register_head_stage(
+    "build_person_search_resnet", "build_resnet_backbone", "build_aligned_backbone"
+)
 def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
     """The last stage of the ResNet of ``cfg``, for use on pooled regions.
 

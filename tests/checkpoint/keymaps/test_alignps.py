@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from kdps.utils.testing_published import as_published, make_published
+from published_checkpoints import as_published, make_published
 
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.convert import METHODS, convert
