@@ -12,7 +12,7 @@ from torch import nn
 import kdps.modeling  # noqa: F401  registers the architecture
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.modeling.inference import fold_norms, prepare_for_inference
-from kdps.utils.testing import tiny_cfg
+from kdps.utils.testing import ALIGNPS, TINY_METHODS, make_test_batch, tiny_cfg
 
 
 def randomize(model: nn.Module, seed: int = 0) -> None:
@@ -69,20 +69,31 @@ def test_norms_that_do_not_follow_a_convolution_at_once_stay() -> None:
     assert str(model) == str(before)
 
 
-def test_a_model_finds_the_same() -> None:
+LOW = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.ALIGNPS.SCORE_THRESH_TEST", 0.0)
+MOVING = ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, True])
+RESNET = ("MODEL.AFA.BOTTOM_UP", "build_person_search_resnet", "MODEL.RESNETS.NORM", "FrozenBN")
+MODELS = {**TINY_METHODS, "alignps": ALIGNPS, "alignps_plus": (*ALIGNPS, *RESNET, *MOVING)}
+
+
+@pytest.mark.parametrize("method", MODELS)
+def test_a_model_finds_the_same(method: str) -> None:
     torch.manual_seed(0)
-    model = build_model(tiny_cfg("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)).eval()
+    model = build_model(tiny_cfg(*MODELS[method], *LOW)).eval()
     randomize(model)
-    image = {"image": torch.rand(3, 64, 80) * 255}
+    batch = make_test_batch([2, 1])
     folded = prepare_for_inference(copy.deepcopy(model))
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     with torch.no_grad():
-        (one,), (other,) = model([image]), folded([image])
-    one, other = one["instances"], other["instances"]
-    assert len(one) == len(other) > 0
-    torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(one.pred_embeddings, other.pred_embeddings, rtol=1e-4, atol=1e-4)
+        for one, other in zip(model(batch), folded(batch), strict=True):
+            assert one.keys() == other.keys()
+            found, again = one["instances"], other["instances"]
+            assert len(found) == len(again)
+            torch.testing.assert_close(
+                found.pred_boxes.tensor, again.pred_boxes.tensor, rtol=1e-4, atol=1e-2
+            )
+            torch.testing.assert_close(found.scores, again.scores, rtol=1e-4, atol=1e-5)
+            for name in one:
+                rows = one[name].pred_embeddings, other[name].pred_embeddings
+                torch.testing.assert_close(*rows, rtol=1e-4, atol=1e-4)
 
 
 def test_the_hash_stays_that_of_the_weights() -> None:
