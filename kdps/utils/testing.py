@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from kdps.config import get_cfg
 
 # What makes another method of the SeqNet of tiny_cfg: keys and values.
-TINY_METHODS: dict[str, tuple[Any, ...]] = {
+TINY_RCNNS: dict[str, tuple[Any, ...]] = {
     "seqnet": (),
     "nae": (
         *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
@@ -52,6 +52,15 @@ ALIGNPS = (
     *("MODEL.ALIGNPS.IN_FEATURES", ("p3", "p4", "p5"), "MODEL.ALIGNPS.NUM_CONVS", 2),
     *("MODEL.REID_HEAD.OIM_FOCAL_GAMMA", 2.0, "MODEL.REID_HEAD.TRIPLET_LOSS_WEIGHT", 1.0),
 )
+# All methods.
+TINY_METHODS: dict[str, tuple[Any, ...]] = {
+    **TINY_RCNNS,
+    "alignps": ALIGNPS,
+    "roi_alignps": (
+        *(*ALIGNPS, "MODEL.META_ARCHITECTURE", "ROIAlignPS"),
+        *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
+    ),
+}
 
 
 def tiny_cfg(*opts: Any) -> CfgNode:

@@ -72,7 +72,7 @@ def test_norms_that_do_not_follow_a_convolution_at_once_stay() -> None:
 LOW = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.ALIGNPS.SCORE_THRESH_TEST", 0.0)
 MOVING = ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, True])
 RESNET = ("MODEL.AFA.BOTTOM_UP", "build_person_search_resnet", "MODEL.RESNETS.NORM", "FrozenBN")
-MODELS = {**TINY_METHODS, "alignps": ALIGNPS, "alignps_plus": (*ALIGNPS, *RESNET, *MOVING)}
+MODELS = {**TINY_METHODS, "alignps_plus": (*ALIGNPS, *RESNET, *MOVING)}
 
 
 @pytest.mark.parametrize("method", MODELS)

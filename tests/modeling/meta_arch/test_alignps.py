@@ -1,133 +1,28 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 import pytest
+import tiny_models
 import torch
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, pairwise_iou
 from detectron2.utils.events import EventStorage
+from tiny_models import train
 from torch.nn import functional as F
 
-import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.errors import KdpsError
-from kdps.layers.lookup_table import LookupTable
-from kdps.utils.testing import ALIGNPS, make_boxes, make_test_batch, make_training_batch, tiny_cfg
-
-CELLS = {"loss_cls", "loss_box_reg", "loss_centreness", "loss_oim", "loss_triplet"}
-REGIONS = {"loss_rpn_cls", "loss_rpn_loc"} | {
-    f"{name}_roi" for name in ("loss_nae_cls", "loss_nae_box_reg", "loss_oim")
-}
-# Options, losses and size of an embedding.
-METHODS = {
-    "alignps": ((), CELLS, 32),
-    "roi-alignps": (
-        (
-            *("MODEL.META_ARCHITECTURE", "ROIAlignPS"),
-            *("MODEL.ROI_HEADS.NAME", "NormAwareROIHeads"),
-        ),
-        CELLS | REGIONS,
-        64,
-    ),
-}
+from kdps.utils.testing import (
+    ALIGNPS,
+    TINY_METHODS,
+    make_boxes,
+    make_test_batch,
+    make_training_batch,
+)
 
 
-@pytest.fixture(params=METHODS)
-def method(request):
-    return METHODS[request.param]
-
-
-def build(*opts, seed=0):
-    torch.manual_seed(seed)
-    return build_model(tiny_cfg(*ALIGNPS, *opts))
+def build(*opts):
+    return tiny_models.build(*ALIGNPS, *opts)
 
 
 def detector(*opts):
-    """A model in test mode that finds people everywhere, of sizes that overlap."""
-    model = build("MODEL.ALIGNPS.SCORE_THRESH_TEST", 0.0, *opts).eval()
-    with torch.no_grad():
-        model.head.bbox_pred.bias.fill_(1.5)
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                # Statistics of a random network, so that its embeddings differ.
-                torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-    return model
-
-
-def train(model, batch):
-    with EventStorage():
-        losses = model.train()(batch)
-    model.zero_grad()
-    sum(losses.values()).backward()
-    return losses
-
-
-def memories_of(model):
-    return [m for m in model.modules() if isinstance(m, LookupTable)]
-
-
-def assert_every_parameter_takes_part(model):
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
-
-
-def test_training_step(method):
-    options, names, _ = method
-    model = build(*options)
-    losses = train(model, make_training_batch([[0, 1, -1], [1, 4]]))
-    assert losses.keys() == names
-    for memory in memories_of(model):
-        assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1])
-        assert memory.pointer > 0
-    losses = train(model, make_training_batch([[0, 1, -1], [1, 4]], seed=1))
-    assert all(loss.isfinite() for loss in losses.values())
-    assert all(loss > 0 for name, loss in losses.items() if "oim" in name)
-    assert_every_parameter_takes_part(model)
-
-
-@pytest.mark.parametrize("pids", [[[0, 1], []], [[], []], [[-1], [-1, -1]], [[-1], []]], ids=str)
-def test_batches_without_people_or_without_labelled_people(pids, method):
-    options, names, _ = method
-    model = build(*options)
-    losses = train(model, make_training_batch(pids))
-    assert losses.keys() == names
-    for name, loss in losses.items():
-        assert loss.isfinite(), name
-    # With several processes this is needed in every step.
-    assert_every_parameter_takes_part(model)
-    labelled = {pid for image in pids for pid in image if pid >= 0}
-    for memory in memories_of(model):
-        assert memory.table.any(dim=1).nonzero().flatten().tolist() == sorted(labelled)
-
-
-def test_a_crowd(method):
-    options, _, size = method
-    model = build(*options)
-    losses = train(model, make_training_batch([[i % 5 for i in range(50)]]))
-    assert all(loss.isfinite() for loss in losses.values())
-    with torch.no_grad():
-        output = detector(*options)(make_test_batch([50]))[0]
-    assert output["queries"].pred_embeddings.shape == (50, size)
-
-
-def test_precise_batch_norm_passes_do_not_move_the_memory(method):
-    model = build(*method[0]).train()
-    with torch.no_grad(), EventStorage():
-        model(make_training_batch([[0, 1, -1]]))
-    for memory in memories_of(model):
-        assert not any(buffer.any() for buffer in memory.buffers())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_a_step_in_mixed_precision(dtype, method):
-    model, batch = build(*method[0]), make_training_batch([[0, 1, -1], [1, 4]])
-    for _ in range(2):
-        with torch.autocast("cpu", dtype):
-            losses = train(model, batch)
-    assert all(loss.isfinite() for loss in losses.values())
-    oim = [loss for name, loss in losses.items() if "oim" in name or "triplet" in name]
-    assert {loss.dtype for loss in oim} == {torch.float32}
-    for memory in memories_of(model):
-        assert memory.table.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 0, 1], abs=1e-6)
+    return tiny_models.detector(*ALIGNPS, *opts)
 
 
 def test_identities_beyond_the_table_are_refused():
@@ -173,66 +68,6 @@ def test_coarser_maps_are_background():
     assert not seen["found"][1].any()
 
 
-def test_output_of_a_batch(method):
-    options, _, size = method
-    batch = make_test_batch([2, 0])
-    batch[1]["annotated"] = Instances((64, 96), boxes=Boxes(torch.tensor([[2.0, 4, 20, 50]])))
-    del batch[1]["queries"]
-    with torch.no_grad():
-        first, second = outputs = detector(*options)(batch)
-    assert first.keys() == {"instances", "queries"}
-    assert second.keys() == {"instances", "annotated"}
-    for output in outputs:
-        found = output["instances"]
-        assert len(found) > 1
-        assert found.image_size == (128, 192)
-        assert found.pred_classes.tolist() == [0] * len(found)
-        assert (found.scores.diff() <= 0).all()
-        for instances in output.values():
-            assert instances.pred_embeddings.shape == (len(instances), size)
-            torch.testing.assert_close(
-                instances.pred_embeddings.norm(dim=1), torch.ones(len(instances))
-            )
-    torch.testing.assert_close(
-        first["queries"].pred_boxes.tensor, 2 * batch[0]["queries"].boxes.tensor
-    )
-    assert second["annotated"].pred_boxes.tensor.tolist() == [[4, 8, 40, 100]]
-
-
-def test_given_boxes_are_never_dropped_or_clipped(method):
-    boxes = torch.tensor([[-10.0, -5, 20, 40], [30, 30, 30, 30], [90, 60, 120, 80]])
-    batch = make_test_batch([0])
-    batch[0]["queries"] = Instances((64, 96), boxes=Boxes(boxes), query_ids=torch.tensor([7, 3, 5]))
-    with torch.no_grad():
-        queries = detector(*method[0])(batch)[0]["queries"]
-    assert queries.query_ids.tolist() == [7, 3, 5]
-    torch.testing.assert_close(queries.pred_boxes.tensor, 2 * boxes)
-    assert queries.pred_embeddings.isfinite().all()
-
-
-def test_a_batch_gives_each_image_its_own_result(method):
-    model, batch = detector(*method[0]), make_test_batch([2, 1, 3])
-    with torch.no_grad():
-        together = model(batch)
-        backwards = model(batch[::-1])[::-1]
-        alone = [model([record])[0] for record in batch]
-    for one, *others in zip(alone, together, backwards, strict=True):
-        for two in others:
-            assert one.keys() == two.keys()
-            for name in one:
-                assert_same(one[name], two[name])
-
-
-def assert_same(one, two):
-    assert len(one) == len(two)
-    for field, value in one.get_fields().items():
-        other, atol = two.get(field), 1e-5
-        if isinstance(value, Boxes):
-            # A coordinate near zero is as exact as the others of the image.
-            value, other, atol = value.tensor, other.tensor, 1e-5 * max(one.image_size)
-        torch.testing.assert_close(other, value, rtol=1e-5, atol=atol)
-
-
 def test_the_mean_is_that_of_the_image_whatever_the_padding():
     """A smaller image beside it in the batch, or a larger one, changes no cell by its mean."""
     model = detector()
@@ -262,7 +97,7 @@ def test_an_embedding_is_a_cell():
 
 
 def test_cells_and_regions_are_joined():
-    model, batch = detector(*METHODS["roi-alignps"][0]), make_test_batch([3])
+    model, batch = detector(*TINY_METHODS["roi_alignps"]), make_test_batch([3])
     with torch.no_grad():
         output = model.inference(batch, do_postprocess=False)[0]
         images = model.preprocess_image(batch)
@@ -276,28 +111,11 @@ def test_cells_and_regions_are_joined():
 def test_regions_have_their_own_settings():
     cells = ("MODEL.REID_HEAD.OIM_SCALE", 9.0, "MODEL.REID_HEAD.OIM_NORMALISE", False)
     own = ("MODEL.ALIGNPS.REGION_REID.OIM_SCALE", 21.0)
-    model = build(*METHODS["roi-alignps"][0], *cells, *own)
+    model = build(*TINY_METHODS["roi_alignps"], *cells, *own)
     regions = model.roi_heads.reid_predictor.oim
     assert (model.oim.scale, model.oim.focal_gamma, model.oim.memory.normalise) == (9, 2, False)
     assert (regions.scale, regions.focal_gamma, regions.memory.normalise) == (21, 0, True)
     assert model.roi_heads.reid_predictor.loss_weights["loss_nae_box_reg"] == 10
-
-
-def test_query_mode_best_iou_takes_the_embedding_of_a_detection(method):
-    mode = ("MODEL.PERSON_SEARCH.QUERY_MODE", "best_iou")
-    model, batch = detector(*mode, *method[0]), make_test_batch([3])
-    with torch.no_grad():
-        output = model(batch)[0]
-        model.query_mode = "given_box"
-        given = model(batch)[0]
-    queries, found = output["queries"], output["instances"]
-    overlap, best = pairwise_iou(queries.pred_boxes, found.pred_boxes).max(dim=1)
-    touched = overlap > 0
-    assert touched.any()
-    expected = given["queries"].pred_embeddings.clone()
-    expected[touched] = found.pred_embeddings[best[touched]]
-    assert torch.equal(queries.pred_embeddings, expected)
-    assert not torch.equal(expected, given["queries"].pred_embeddings)
 
 
 def test_detections_are_those_of_the_rule():
@@ -329,16 +147,6 @@ def test_detections_are_those_of_the_rule():
     torch.testing.assert_close(found.pred_boxes.tensor, torch.tensor([box for _, box in kept]))
 
 
-def test_an_image_without_detections(method):
-    options, _, size = method
-    model = detector("MODEL.ALIGNPS.SCORE_THRESH_TEST", 1.0, *options)
-    with torch.no_grad():
-        output = model(make_test_batch([1]))[0]
-    assert len(output["instances"]) == 0
-    assert output["instances"].pred_embeddings.shape == (0, size)
-    assert len(output["queries"]) == 1
-
-
 def test_limits():
     model, batch = detector(), make_test_batch([0])
     with torch.no_grad():
@@ -346,18 +154,6 @@ def test_limits():
         assert len(model(batch)[0]["instances"]) == 2
         model.test_topk_candidates = 1
         assert len(model(batch)[0]["instances"]) == 1
-
-
-def test_a_box_given_as_a_query_or_as_a_detection_has_the_same_embedding(method):
-    mode = ("MODEL.PERSON_SEARCH.QUERY_MODE", "given_box")
-    model, batch = detector(*mode, *method[0]), make_test_batch([2])
-    queries = batch[0]["queries"]
-    detected = Instances((64, 96), pred_boxes=queries.boxes, pred_classes=torch.zeros(2))
-    with torch.no_grad():
-        output = model.inference(batch, [detected])[0]
-    torch.testing.assert_close(
-        output["instances"].pred_embeddings, output["queries"].pred_embeddings
-    )
 
 
 def test_people_that_it_is_trained_on_are_found():

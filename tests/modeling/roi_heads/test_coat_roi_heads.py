@@ -9,7 +9,7 @@ from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.errors import KdpsError
-from kdps.utils.testing import TINY_METHODS, make_test_batch, make_training_batch, tiny_cfg
+from kdps.utils.testing import TINY_RCNNS, make_test_batch, make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
 WEIGHTS = [[10.0, 10.0, 5.0, 5.0]] * 3
@@ -18,7 +18,7 @@ BOXES = [[0.0, 0, 20, 40], [50, 10, 70, 50], [1, 0, 21, 40], [30, 0, 50, 40]]
 
 def build(*opts):
     torch.manual_seed(0)
-    return build_model(tiny_cfg(*TINY_METHODS["coat"], *opts))
+    return build_model(tiny_cfg(*TINY_RCNNS["coat"], *opts))
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from torch import nn
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.errors import KdpsError
 from kdps.modeling.roi_heads import NormAwarePredictions
-from kdps.utils.testing import TINY_METHODS, make_training_batch, tiny_cfg
+from kdps.utils.testing import TINY_RCNNS, make_training_batch, tiny_cfg
 
 SIZE = (64, 96)
-NAE = (*TINY_METHODS["nae"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3)
+NAE = (*TINY_RCNNS["nae"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3)
 BOXES = [[0.0, 0, 20, 40], [50, 10, 70, 50], [1, 0, 21, 40], [30, 0, 50, 40]]
 
 

@@ -10,11 +10,11 @@ from fixed_rows import FixedRows
 
 import kdps.modeling  # noqa: F401  (registers the model)
 from kdps.structures.input_size import InputSize
-from kdps.utils.testing import TINY_METHODS, tiny_cfg
+from kdps.utils.testing import TINY_RCNNS, tiny_cfg
 
 SIZE = (64, 96)
 OIM = (
-    *(*TINY_METHODS["oim"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3),
+    *(*TINY_RCNNS["oim"], "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3),
     *("MODEL.REID_HEAD.EMBEDDING_DIM", 2, "MODEL.REID_HEAD.OIM_SCALE", 2.0),
 )
 BOXES = [[0.0, 0, 19, 39], [50, 10, 69, 49], [1, 0, 20, 39], [30, 0, 49, 39]]

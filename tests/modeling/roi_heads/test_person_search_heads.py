@@ -10,15 +10,15 @@ import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.errors import KdpsError
 from kdps.modeling.roi_heads import person_search_heads
 from kdps.modeling.roi_heads.person_search_heads import split_boxes
-from kdps.utils.testing import TINY_METHODS, make_boxes, tiny_cfg
+from kdps.utils.testing import TINY_RCNNS, make_boxes, tiny_cfg
 
-METHODS = pytest.mark.parametrize("method", TINY_METHODS)
+METHODS = pytest.mark.parametrize("method", TINY_RCNNS)
 SIZE = (64, 96)
 
 
 def build(method, *opts):
     torch.manual_seed(0)
-    return build_model(tiny_cfg(*TINY_METHODS[method], *opts)).roi_heads.eval()
+    return build_model(tiny_cfg(*TINY_RCNNS[method], *opts)).roi_heads.eval()
 
 
 @METHODS
