@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from command_line import Run, runner
 
 from kdps.cli.main import main
 from kdps.engine import detect
@@ -18,28 +18,17 @@ from kdps.modeling.meta_arch.person_search_rcnn import PersonSearchRCNN
 from kdps.train_net import main as train_net
 from kdps.utils.testing_set import TINY_TEST, TINY_TRAIN
 
-Run = Callable[..., int]
-
 
 @pytest.fixture
 def run(setup: Any, tmp_path: Path) -> Run:
-    """Runs ``kdps detect`` on the tiny test set; an option that is None is left out."""
-
-    def call(*overrides: str, **options: object) -> int:
-        arguments = {
-            "config_file": setup.config,
-            "weights": setup.weights,
-            "dataset": TINY_TEST,
-            "output": tmp_path / "d.npz",
-            **options,
-        }
-        argv = ["detect"]
-        for name, value in arguments.items():
-            flag = "--" + name.replace("_", "-")
-            argv += [] if value is None else [flag] if value is True else [flag, str(value)]
-        return main([*argv, *overrides])
-
-    return call
+    """Runs ``kdps detect`` on the tiny test set."""
+    return runner(
+        "detect",
+        config_file=setup.config,
+        weights=setup.weights,
+        dataset=TINY_TEST,
+        output=tmp_path / "d.npz",
+    )
 
 
 def assert_same_files(first: Path, second: Path, rtol: float = 0) -> None:

@@ -11,32 +11,22 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import Run, runner
 
 from kdps.cli.main import main
 from kdps.evaluation.detections_file import load_detections, save_detections
 
-Run = Callable[..., int]
-
 
 @pytest.fixture
 def run(setup: Any, tmp_path: Path) -> Run:
-    """Runs ``kdps report``; options given replace the defaults, None removes one."""
-
-    def call(*overrides: str, **options: object) -> int:
-        arguments = {
-            "config_file": setup.config,
-            "weights": setup.weights,
-            "output": tmp_path / "report.html",
-            "queries": 2,
-            **options,
-        }
-        argv = ["report"]
-        for name, value in arguments.items():
-            if value is not None:
-                argv += ["--" + name.replace("_", "-"), str(value)]
-        return main([*argv, *overrides])
-
-    return call
+    """Runs ``kdps report``."""
+    return runner(
+        "report",
+        config_file=setup.config,
+        weights=setup.weights,
+        output=tmp_path / "report.html",
+        queries=2,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,39 +12,29 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from command_line import Run, runner
 
 from kdps.cli.main import main
 from kdps.report.sheets import CELL_SIZE, cell_corner
 from kdps.utils.testing_set import TINY_TEST
 from kdps.utils.visualizer import Verdict
 
-Run = Callable[..., int]
 # Person 1 of the tiny set's image 1.png, as X Y W H.
 BOX = ("6", "8", "16", "40")
 
 
 @pytest.fixture
 def run(setup: Any, tmp_path: Path) -> Run:
-    """Runs ``kdps search``; options given replace the defaults, None removes one."""
-
-    def call(*overrides: str, **options: object) -> int:
-        arguments = {
-            "config_file": setup.config,
-            "weights": setup.weights,
-            "query": setup.images / "1.png",
-            "box": BOX,
-            "gallery": setup.images,
-            "output": tmp_path / "sheet.png",
-            **options,
-        }
-        argv = ["search"]
-        for name, value in arguments.items():
-            if value is not None:
-                values = value if isinstance(value, tuple) else (value,)
-                argv += ["--" + name.replace("_", "-"), *map(str, values)]
-        return main([*argv, *overrides])
-
-    return call
+    """Runs ``kdps search``."""
+    return runner(
+        "search",
+        config_file=setup.config,
+        weights=setup.weights,
+        query=setup.images / "1.png",
+        box=BOX,
+        gallery=setup.images,
+        output=tmp_path / "sheet.png",
+    )
 
 
 def test_sheet_table_and_json(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
