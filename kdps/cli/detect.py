@@ -10,10 +10,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.modeling import build_model
 
-import kdps.modeling  # noqa: F401  (registers the models)
-from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.cli.model_source import add_model_arguments, model_config
 from kdps.cli.parsers import add_command
@@ -22,12 +19,12 @@ from kdps.data.catalog import get_protocol
 from kdps.data.protocol import SearchProtocol
 from kdps.data.sources import source_of_name
 from kdps.engine.detect import detect_records
+from kdps.engine.predictor import load_for_inference
 from kdps.errors import KdpsError
 from kdps.evaluation.assemble import assemble_detections, assemble_for_protocol
 from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.person_search_evaluation import detections_meta
 from kdps.evaluation.prediction_parts import PredictionParts
-from kdps.modeling.inference import prepare_for_inference
 from kdps.search.images import find_images
 from kdps.utils.output import check_writable
 
@@ -84,9 +81,7 @@ def run(args: argparse.Namespace) -> None:
         protocol, records = get_protocol(args.dataset), DatasetCatalog.get(args.dataset)
     else:
         records = _records_of(args.images)
-    model = build_model(cfg)
-    PersonSearchCheckpointer(model).load_complete(cfg.MODEL.WEIGHTS)
-    prepare_for_inference(model)
+    model = load_for_inference(cfg)
     weights = weights_hash(model)
     meta = {**detections_meta(cfg, args.dataset or str(args.images)), "weights_sha256": weights}
     parts = PredictionParts(

@@ -59,12 +59,11 @@ def detect_records(
             for inputs in batches:
                 for record, output in zip(inputs, model(inputs), strict=True):
                     fresh.append(ImagePrediction.from_output(record["image_id"], output))
+                    done[record["image_id"]] = fresh[-1]
                 bar.update(len(inputs))
                 if len(fresh) >= _IMAGES_PER_PART:
-                    done.update((p.image_id, p) for p in fresh)
                     parts.add(fresh)
                     fresh = []
     finally:
         parts.add(fresh)
-    done.update((p.image_id, p) for p in fresh)
     return [done[record["image_id"]] for record in records]

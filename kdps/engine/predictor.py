@@ -11,12 +11,26 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.data.dataset_mapper import build_augmentation
 from kdps.errors import KdpsError
 from kdps.modeling.inference import prepare_for_inference
+
+
+def load_for_inference(cfg: CfgNode) -> nn.Module:
+    """The model of a config with MODEL.WEIGHTS, prepared to run and not to be trained.
+
+    Raises:
+        KdpsError: MODEL.WEIGHTS is empty, cannot be had, or is of another model.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise KdpsError("MODEL.WEIGHTS: empty; name the checkpoint of a trained model")
+    model = build_model(cfg)
+    PersonSearchCheckpointer(model).load_complete(cfg.MODEL.WEIGHTS)
+    return prepare_for_inference(model)
 
 
 class PersonSearchPredictor:
@@ -37,11 +51,7 @@ class PersonSearchPredictor:
             KdpsError: MODEL.WEIGHTS is empty, cannot be had, or is of another model.
         """
         self.cfg = cfg.clone()
-        if not cfg.MODEL.WEIGHTS:
-            raise KdpsError("MODEL.WEIGHTS: empty; name the checkpoint of a trained model")
-        self.model = build_model(self.cfg)
-        PersonSearchCheckpointer(self.model).load_complete(cfg.MODEL.WEIGHTS)
-        prepare_for_inference(self.model)
+        self.model = load_for_inference(self.cfg)
         self.augmentations = T.AugmentationList(build_augmentation(self.cfg, False))
 
     @torch.no_grad()

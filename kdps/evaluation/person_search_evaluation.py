@@ -81,12 +81,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
         self._settings = settings or SearchSettings()
         self._detection_score_thresh = detection_score_thresh
         self._ranked_list_size = ranked_list_size
-        self._meta = {
-            **(meta or {}),
-            "dataset": dataset_name,
-            "score_thresh": self._settings.score_thresh,
-            "weighted": self._settings.weighted,
-        }
+        self._meta = {**(meta or {}), **_search_meta(dataset_name, self._settings)}
         self._predictions: list[ImagePrediction] = []
         # Read before the model runs, so that a fault in them does not cost an evaluation.
         self._protocols = {}
@@ -108,7 +103,7 @@ class PersonSearchEvaluator(DatasetEvaluator):
             "settings": SearchSettings.from_config(cfg),
             "gallery_sizes": node.GALLERY_SIZES,
             "detection_score_thresh": node.DETECTION_SCORE_THRESH,
-            "meta": detections_meta(cfg, dataset_name),
+            "meta": _model_meta(cfg),
         }
 
     def describe(self, **meta: Any) -> None:
@@ -179,11 +174,19 @@ class PersonSearchEvaluator(DatasetEvaluator):
 
 def detections_meta(cfg: CfgNode, dataset: str) -> dict[str, Any]:
     """What a detections file should say of the model and the search that its config asks for."""
-    settings = SearchSettings.from_config(cfg)
+    return {**_model_meta(cfg), **_search_meta(dataset, SearchSettings.from_config(cfg))}
+
+
+def _model_meta(cfg: CfgNode) -> dict[str, Any]:
     return {
         "method": _method_name(cfg),
         "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
         "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+    }
+
+
+def _search_meta(dataset: str, settings: SearchSettings) -> dict[str, Any]:
+    return {
         "dataset": dataset,
         "score_thresh": settings.score_thresh,
         "weighted": settings.weighted,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdps.data.batching import EqualSizeBatches, padded_sizes
-from kdps.data.dataset_mapper import PersonSearchDatasetMapper
+from kdps.data.dataset_mapper import RESIZES, PersonSearchDatasetMapper
 from kdps.errors import KdpsError
 from kdps.utils.testing import tiny_cfg
 
@@ -35,7 +35,7 @@ def test_each_index_is_in_one_batch_of_its_size(sizes: list[int], batch_size: in
         assert len(partial) <= 1
 
 
-@pytest.mark.parametrize("resize", ["shortest_edge", "shortest_edge_floor"])
+@pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize(("divisor", "known"), [(0, True), (32, False)])
 def test_sizes_are_those_of_the_mapped_images(
     tmp_path: Path, resize: str, divisor: int, known: bool

@@ -45,6 +45,16 @@ def load_kit(folder: Path) -> ModuleType:
     return module
 
 
+def recorded_tensors(folder: Path, recorded_as: str, prefix: str) -> dict[str, torch.Tensor]:
+    """The numbers in the folder ``recorded_as`` whose names begin so, under the rest of them."""
+    arrays = np.load(folder / recorded_as / "expected.npz")
+    return {
+        name.removeprefix(prefix): torch.from_numpy(arrays[name])
+        for name in arrays.files
+        if name.startswith(prefix)
+    }
+
+
 def published_weights(folder: Path, kit: ModuleType, recorded_as: str) -> dict[str, torch.Tensor]:
     """The kit's weights under their published names.
 

@@ -3,24 +3,14 @@
 
 from __future__ import annotations
 
-from kdps.checkpoint.keymaps.resnet import NORM
+import re
+
+from kdps.checkpoint.keymaps.resnet import NORM, PARAMETERS, STATISTICS, stage_rules
 from kdps.checkpoint.rules import Rule
 
-_PARAMETERS = "(weight|bias)"
-_STATISTICS = "(weight|bias|running_mean|running_var)"
 # Anchors of the RPN are ordered by ratio first there, here by size: 5 sizes, 3 ratios.
 _ANCHORS = tuple(5 * ratio + size for size in range(5) for ratio in range(3))
 _COUNTS_NOTHING = "norms that are frozen count nothing"
-
-
-def _frozen_stage_rules(old: str, new: str) -> list[Rule]:
-    """A stage of residual blocks with frozen norms; ``old`` matches, ``new`` is a module name."""
-    return [
-        Rule(rf"{old}\.(\d+)\.conv(\d)\.weight", rf"{new}.\1.conv\2.weight"),
-        Rule(rf"{old}\.(\d+)\.bn(\d)\.{_STATISTICS}", rf"{new}.\1.conv\2.norm.\3"),
-        Rule(rf"{old}\.(\d+)\.downsample\.0\.weight", rf"{new}.\1.shortcut.weight"),
-        Rule(rf"{old}\.(\d+)\.downsample\.1\.{_STATISTICS}", rf"{new}.\1.shortcut.norm.\2"),
-    ]
 
 
 def _backbone_rules() -> list[Rule]:
@@ -28,13 +18,13 @@ def _backbone_rules() -> list[Rule]:
     rules = [
         Rule(r"backbone\..*\.num_batches_tracked", None, reason=_COUNTS_NOTHING),
         Rule(r"backbone\.conv1\.weight", f"{stem}.weight"),
-        Rule(rf"backbone\.bn1\.{_STATISTICS}", rf"{stem}.norm.\1"),
+        Rule(rf"backbone\.bn1\.{STATISTICS}", rf"{stem}.norm.\1"),
     ]
     for stage in (1, 2, 3, 4):
-        old, new = rf"backbone\.layer{stage}", f"backbone.bottom_up.res{stage + 1}"
-        rules += _frozen_stage_rules(old, new)
+        old, new = f"backbone.layer{stage}", f"backbone.bottom_up.res{stage + 1}"
+        rules += stage_rules(old, new, STATISTICS)
         # Those of AlignPS+.
-        offset = rf"{old}\.(\d+)\.conv2\.conv_offset\.{_PARAMETERS}"
+        offset = rf"{re.escape(old)}\.(\d+)\.conv2\.conv_offset\.{PARAMETERS}"
         rules.append(Rule(offset, rf"{new}.\1.conv2.offset.\2", optional=True))
     return rules
 
@@ -44,10 +34,10 @@ def _neck_rules() -> list[Rule]:
     for old, new in (("lateral_convs", "laterals"), ("fpn_convs", "outputs")):
         conv = rf"neck\.{old}\.([012])"
         rules.append(Rule(rf"{conv}\.weight", rf"backbone.{new}.\1.weight"))
-        rules.append(Rule(rf"{conv}\.conv_offset\.{_PARAMETERS}", rf"backbone.{new}.\1.offset.\2"))
+        rules.append(Rule(rf"{conv}\.conv_offset\.{PARAMETERS}", rf"backbone.{new}.\1.offset.\2"))
     # The first three outputs are in the list before them.
     for i in (0, 1):
-        old = rf"neck\.fpn_convs\.{i + 3}\.conv\.{_PARAMETERS}"
+        old = rf"neck\.fpn_convs\.{i + 3}\.conv\.{PARAMETERS}"
         rules.append(Rule(old, rf"backbone.extra.{i}.\1"))
     return rules
 
@@ -58,12 +48,12 @@ def _head_rules() -> list[Rule]:
         for i in range(4):
             # A convolution, a norm and an activation each.
             conv, layer = rf"bbox_head\.{old}\.{i}", f"head.{new}"
-            rules.append(Rule(rf"{conv}\.conv\.{_PARAMETERS}", rf"{layer}.{3 * i}.\1"))
-            rules.append(Rule(rf"{conv}\.gn\.{_PARAMETERS}", rf"{layer}.{3 * i + 1}.\1"))
-        offset = rf"bbox_head\.{old}\.3\.conv\.conv_offset\.{_PARAMETERS}"
+            rules.append(Rule(rf"{conv}\.conv\.{PARAMETERS}", rf"{layer}.{3 * i}.\1"))
+            rules.append(Rule(rf"{conv}\.gn\.{PARAMETERS}", rf"{layer}.{3 * i + 1}.\1"))
+        offset = rf"bbox_head\.{old}\.3\.conv\.conv_offset\.{PARAMETERS}"
         rules.append(Rule(offset, rf"head.{new}.9.offset.\1"))
     for old, new in (("cls", "cls_score"), ("reg", "bbox_pred"), ("centerness", "ctrness")):
-        rules.append(Rule(rf"bbox_head\.conv_{old}\.{_PARAMETERS}", rf"head.{new}.\1"))
+        rules.append(Rule(rf"bbox_head\.conv_{old}\.{PARAMETERS}", rf"head.{new}.\1"))
     return [
         *rules,
         Rule(r"bbox_head\.scales\.0\.scale", "head.box_scale"),
@@ -74,19 +64,19 @@ def _head_rules() -> list[Rule]:
 def _region_rules() -> list[Rule]:
     """RPN and NAE's head of ROI-AlignPS."""
     rules = [
-        Rule(rf"rpn_head\.rpn_conv\.{_PARAMETERS}", r"proposal_generator.rpn_head.conv.\1"),
+        Rule(rf"rpn_head\.rpn_conv\.{PARAMETERS}", r"proposal_generator.rpn_head.conv.\1"),
         Rule(
-            rf"rpn_head\.rpn_cls\.{_PARAMETERS}",
+            rf"rpn_head\.rpn_cls\.{PARAMETERS}",
             r"proposal_generator.rpn_head.objectness_logits.\1",
             rows=_ANCHORS,
         ),
         Rule(
-            rf"rpn_head\.rpn_reg\.{_PARAMETERS}",
+            rf"rpn_head\.rpn_reg\.{PARAMETERS}",
             r"proposal_generator.rpn_head.anchor_deltas.\1",
             rows=tuple(4 * anchor + i for anchor in _ANCHORS for i in range(4)),
         ),
         Rule(r"roi_head\.shared_head\..*\.num_batches_tracked", None, reason=_COUNTS_NOTHING),
-        *_frozen_stage_rules(r"roi_head\.shared_head\.layer4", "roi_heads.box_head.res5"),
+        *stage_rules("roi_head.shared_head.layer4", "roi_heads.box_head.res5", STATISTICS),
     ]
     old, new = r"roi_head\.bbox_head", "roi_heads.reid_predictor"
     embedding = f"{new}.embedding_head"
@@ -97,7 +87,7 @@ def _region_rules() -> list[Rule]:
         *rules,
         Rule(rf"{old}\.embedding_head\.rescaler\.{NORM}", rf"{embedding}.rescaler.\1"),
         Rule(rf"{old}\.fc_reg\.([01])\.{NORM}", rf"{new}.bbox_pred.\1.\2"),
-        Rule(rf"{old}\.fc_cls\.{_PARAMETERS}", None, reason="a classifier that is not used"),
+        Rule(rf"{old}\.fc_cls\.{PARAMETERS}", None, reason="a classifier that is not used"),
         Rule(rf"{old}\.loss_oim\.lut", f"{new}.oim.memory.table"),
         Rule(rf"{old}\.loss_oim\.cq", f"{new}.oim.memory.queue"),
         Rule(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kdps.checkpoint.keymaps.resnet import NORM
+from kdps.checkpoint.keymaps.resnet import NORM, PARAMETERS
 from kdps.checkpoint.keymaps.torchvision_rcnn import (
     BACKBONE_RULES,
     CLASSES,
@@ -12,7 +12,6 @@ from kdps.checkpoint.keymaps.torchvision_rcnn import (
 )
 from kdps.checkpoint.rules import Rule
 
-_PARAMETERS = "(weight|bias)"
 # A stage's box head is there under a second name, as are the boxes of the first re-ID stage and the
 # only encoder layer: both names hold the same tensor.
 _FIRST_HEAD = r"roi_heads\.box_head(?:_1st)?"
@@ -26,7 +25,7 @@ def _transformer_rules(old: str, new: str) -> list[Rule]:
         Rule(rf"{old}\.conv1\.weight", f"{new}.reduce.weight"),
         Rule(rf"{old}\.conv2\.weight", f"{new}.expand.weight"),
         Rule(
-            rf"{old}\.transformer_encoder\.output_linear\.0\.{_PARAMETERS}",
+            rf"{old}\.transformer_encoder\.output_linear\.0\.{PARAMETERS}",
             None,
             reason="a layer that the published configs leave out",
         ),
@@ -36,20 +35,20 @@ def _transformer_rules(old: str, new: str) -> list[Rule]:
         ours = f"{new}.transformers.{number}"
         attention, layer = rf"{theirs}\.{_LAYER}\.attention", f"{ours}.encoder.0"
         rules += [
-            Rule(rf"{theirs}\.patch2vec\.{_PARAMETERS}", rf"{ours}.to_tokens.\1"),
+            Rule(rf"{theirs}\.patch2vec\.{PARAMETERS}", rf"{ours}.to_tokens.\1"),
             Rule(
-                rf"{theirs}\.vec2patch\.embedding\.{_PARAMETERS}",
+                rf"{theirs}\.vec2patch\.embedding\.{PARAMETERS}",
                 rf"{ours}.from_tokens.linear.\1",
             ),
-            Rule(rf"{theirs}\.{_LAYER}\.norm([12])\.{_PARAMETERS}", rf"{layer}.norm\1.\2"),
+            Rule(rf"{theirs}\.{_LAYER}\.norm([12])\.{PARAMETERS}", rf"{layer}.norm\1.\2"),
             Rule(
-                rf"{attention}\.(query|key|value)_embedding\.{_PARAMETERS}",
+                rf"{attention}\.(query|key|value)_embedding\.{PARAMETERS}",
                 rf"{layer}.attention.\1.\2",
             ),
-            Rule(rf"{attention}\.output_linear\.{_PARAMETERS}", rf"{layer}.attention.output.\1"),
-            Rule(rf"{theirs}\.{_LAYER}\.ffn\.conv\.0\.{_PARAMETERS}", rf"{layer}.ffn.0.\1"),
+            Rule(rf"{attention}\.output_linear\.{PARAMETERS}", rf"{layer}.attention.output.\1"),
+            Rule(rf"{theirs}\.{_LAYER}\.ffn\.conv\.0\.{PARAMETERS}", rf"{layer}.ffn.0.\1"),
             # A dropout has a number there.
-            Rule(rf"{theirs}\.{_LAYER}\.ffn\.conv\.3\.{_PARAMETERS}", rf"{layer}.ffn.2.\1"),
+            Rule(rf"{theirs}\.{_LAYER}\.ffn\.conv\.3\.{PARAMETERS}", rf"{layer}.ffn.2.\1"),
         ]
     return rules
 
@@ -93,12 +92,12 @@ COAT_RULES = [
         reason="a layer that the first stage leaves out",
     ),
     Rule(
-        rf"roi_heads\.box_predictor_1st\.cls_score\.{_PARAMETERS}",
+        rf"roi_heads\.box_predictor_1st\.cls_score\.{PARAMETERS}",
         r"roi_heads.box_predictor.cls_score.\1",
         rows=CLASSES,
     ),
     Rule(
-        rf"roi_heads\.box_predictor_1st\.bbox_pred\.{_PARAMETERS}",
+        rf"roi_heads\.box_predictor_1st\.bbox_pred\.{PARAMETERS}",
         r"roi_heads.box_predictor.bbox_pred.\1",
         rows=PERSON_BOX,
     ),

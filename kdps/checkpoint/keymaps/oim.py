@@ -6,10 +6,9 @@ Its modules are numbered in the order of Caffe's layers, the activations among t
 
 from __future__ import annotations
 
+from kdps.checkpoint.keymaps.resnet import PARAMETERS, STATISTICS
 from kdps.checkpoint.rules import Rule
 
-_PARAMETERS = "(weight|bias)"
-_STATISTICS = "(weight|bias|running_mean|running_var)"
 # Number of the first convolution of each stage, its module there and here, and its blocks. The
 # trunk has three blocks of res4; the head the others and res5.
 _STAGES = (
@@ -22,11 +21,11 @@ _STAGES = (
 
 
 def _convolution(module: str, number: int, new: str) -> Rule:
-    return Rule(rf"{module}\.SpatialConvolution_{number}\.{_PARAMETERS}", rf"{new}.\1")
+    return Rule(rf"{module}\.SpatialConvolution_{number}\.{PARAMETERS}", rf"{new}.\1")
 
 
 def _norm(module: str, number: int, new: str) -> list[Rule]:
-    rules = [Rule(rf"{module}\.BN_{number}\.{_STATISTICS}", rf"{new}.\1")]
+    rules = [Rule(rf"{module}\.BN_{number}\.{STATISTICS}", rf"{new}.\1")]
     count = rf"{module}\.BN_{number}\.num_batches_tracked"
     if module == "backbone":
         return [
@@ -62,23 +61,23 @@ def _resnet_rules() -> list[Rule]:
 
 
 _RPN_RULES = [
-    Rule(rf"rpn\.rpn_conv\.{_PARAMETERS}", r"proposal_generator.rpn_head.conv.\1"),
+    Rule(rf"rpn\.rpn_conv\.{PARAMETERS}", r"proposal_generator.rpn_head.conv.\1"),
     # Nine anchors, first their scores as background, then as foreground, which go through a
     # softmax: the sigmoid of the difference.
     Rule(
-        rf"rpn\.rpn_cls_score\.{_PARAMETERS}",
+        rf"rpn\.rpn_cls_score\.{PARAMETERS}",
         r"proposal_generator.rpn_head.objectness_logits.\1",
         rows=tuple(range(9, 18)),
         minus=tuple(range(9)),
     ),
-    Rule(rf"rpn\.rpn_bbox_pred\.{_PARAMETERS}", r"proposal_generator.rpn_head.anchor_deltas.\1"),
+    Rule(rf"rpn\.rpn_bbox_pred\.{PARAMETERS}", r"proposal_generator.rpn_head.anchor_deltas.\1"),
 ]
 
 _HEAD_RULES = [
     # There class 0 is the background, and its box is neither trained nor used.
-    Rule(rf"cls_score\.{_PARAMETERS}", r"roi_heads.box_predictor.cls_score.\1", rows=(1, 0)),
-    Rule(rf"bbox_pred\.{_PARAMETERS}", r"roi_heads.box_predictor.bbox_pred.\1", rows=(4, 5, 6, 7)),
-    Rule(rf"feature\.{_PARAMETERS}", r"roi_heads.embedding_head.projector.\1"),
+    Rule(rf"cls_score\.{PARAMETERS}", r"roi_heads.box_predictor.cls_score.\1", rows=(1, 0)),
+    Rule(rf"bbox_pred\.{PARAMETERS}", r"roi_heads.box_predictor.bbox_pred.\1", rows=(4, 5, 6, 7)),
+    Rule(rf"feature\.{PARAMETERS}", r"roi_heads.embedding_head.projector.\1"),
     Rule(r"labeled_matching_layer\.lookup_table", "roi_heads.oim.memory.table"),
     Rule(r"unlabeled_matching_layer\.queue", "roi_heads.oim.memory.queue"),
     Rule(r"unlabeled_matching_layer\.tail", "roi_heads.oim.memory.pointer"),

@@ -7,7 +7,10 @@ import re
 
 from kdps.checkpoint.rules import Rule
 
-NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+PARAMETERS = "(weight|bias)"
+# Of norms that are frozen, and of others.
+STATISTICS = "(weight|bias|running_mean|running_var)"
+NORM = "(weight|bias|running_mean|running_var|num_batches_tracked)"
 
 
 def stem_rules(old: str, new: str) -> list[Rule]:
@@ -19,12 +22,12 @@ def stem_rules(old: str, new: str) -> list[Rule]:
     ]
 
 
-def stage_rules(old: str, new: str) -> list[Rule]:
-    """One stage of residual blocks; ``old`` and ``new`` are module names."""
+def stage_rules(old: str, new: str, norm: str = NORM) -> list[Rule]:
+    """One stage of residual blocks; ``old`` and ``new`` are module names, ``norm`` its entries."""
     old = re.escape(old)
     return [
         Rule(rf"{old}\.(\d+)\.conv(\d)\.weight", rf"{new}.\1.conv\2.weight"),
-        Rule(rf"{old}\.(\d+)\.bn(\d)\.{NORM}", rf"{new}.\1.conv\2.norm.\3"),
+        Rule(rf"{old}\.(\d+)\.bn(\d)\.{norm}", rf"{new}.\1.conv\2.norm.\3"),
         Rule(rf"{old}\.(\d+)\.downsample\.0\.weight", rf"{new}.\1.shortcut.weight"),
-        Rule(rf"{old}\.(\d+)\.downsample\.1\.{NORM}", rf"{new}.\1.shortcut.norm.\2"),
+        Rule(rf"{old}\.(\d+)\.downsample\.1\.{norm}", rf"{new}.\1.shortcut.norm.\2"),
     ]

@@ -64,9 +64,6 @@ class _StageBoxHead(RegionBoxHead):
 
     def maps(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """What :meth:`forward` takes the maximum or mean of: (R, C, h, w) and (R, C', h', w')."""
-        if len(x) == 0 and not self.training:
-            # Not every library's layers take nothing. In training all have to take part.
-            return {name: x.new_zeros(0, s.channels, 1, 1) for name, s in self.output_shape.items()}
         return {"res4": x, "res5": self.res5(x)}
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import build_backbone
+from split_classifier import Split
 from torch import nn
 from torchvision.models import mobilenet_v2
 
@@ -10,7 +11,6 @@ import kdps.modeling  # noqa: F401  (registers the backbone)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.config import get_cfg
 from kdps.errors import KdpsError
-from kdps.modeling.backbone import build_head_stage
 
 
 def mobilenet_cfg(*opts):
@@ -18,18 +18,6 @@ def mobilenet_cfg(*opts):
     cfg.merge_from_file("configs/Base-PersonSearch-RCNN-C4.yaml")
     cfg.merge_from_list(["MODEL.BACKBONE.NAME", "build_mobilenet_v2", *opts])
     return cfg
-
-
-class Split(nn.Module):
-    """The two parts one after the other, as when all of an image were one region."""
-
-    def __init__(self, cfg):
-        super().__init__()
-        self.backbone = build_backbone(cfg)
-        self.res5, self.channels = build_head_stage(cfg, self.backbone.channels)
-
-    def forward(self, x):
-        return self.res5(self.backbone(x)["res4"])
 
 
 def test_the_parts_compute_what_the_whole_does(tmp_path):

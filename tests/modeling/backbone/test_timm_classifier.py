@@ -3,6 +3,7 @@ import pytest
 import torch
 import torchvision
 from detectron2.modeling import build_backbone
+from split_classifier import Split
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the backbone)
@@ -20,18 +21,6 @@ def timm_cfg(name, *opts):
     backbone = ["MODEL.BACKBONE.NAME", "build_timm_classifier", "MODEL.TIMM.NAME", name]
     cfg.merge_from_list([*backbone, *opts])
     return cfg
-
-
-class Split(nn.Module):
-    """The two parts one after the other, as when all of an image were one region."""
-
-    def __init__(self, cfg):
-        super().__init__()
-        self.backbone = build_backbone(cfg)
-        self.res5, self.channels = build_head_stage(cfg, self.backbone.channels)
-
-    def forward(self, x):
-        return self.res5(self.backbone(x)["res4"])
 
 
 def randomised(model):

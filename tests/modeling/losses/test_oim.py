@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity_kit import recorded_tensors
 from torch.nn import functional as F
 
 from kdps.errors import KdpsError
@@ -305,13 +306,7 @@ CASES = ["mixed", "no_labelled", "all_background", "only_labelled", "zero_memory
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_published_implementations(case, parity_dir):
     """Loss, gradient and memory of SeqNet, NAE and COAT (which agree bit for bit)."""
-    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
-    prefix = f"oim/{case}/"
-    recorded = {
-        key.removeprefix(prefix): torch.from_numpy(arrays[key])
-        for key in arrays.files
-        if key.startswith(prefix)
-    }
+    recorded = recorded_tensors(parity_dir, "oim_losses", f"oim/{case}/")
     loss = OIMLoss(LookupTable(7, 5, 16), mask_empty=False)
     loss.memory.table.copy_(recorded["lut"])
     loss.memory.queue.copy_(recorded["cq"])
@@ -337,13 +332,7 @@ OIMNET_CASES = [*(case for case in CASES if case != "queue_overrun"), "with_pid0
 @pytest.mark.parametrize("case", OIMNET_CASES)
 def test_equals_the_oim_net_of_pytorch(case, parity_dir):
     """Loss, gradient and memory; its table keeps no unit length."""
-    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
-    prefix = f"oimnet/{case}/"
-    recorded = {
-        key.removeprefix(prefix): torch.from_numpy(arrays[key])
-        for key in arrays.files
-        if key.startswith(prefix)
-    }
+    recorded = recorded_tensors(parity_dir, "oim_losses", f"oimnet/{case}/")
     loss = OIMLoss(LookupTable(7, 5, 80, normalise=False), scale=10.0, mask_empty=False)
     loss.memory.table.copy_(recorded["lut"])
     loss.memory.queue.copy_(recorded["cq"])

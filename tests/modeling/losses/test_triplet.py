@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from parity_kit import recorded_tensors
 from torch.nn import functional as F
 
 from kdps.layers.lookup_table import LookupTable
@@ -141,13 +142,7 @@ CASES = ["mixed", "no_labelled", "only_labelled", "zero_memory", "with_pid0"]
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_published_toim(case, parity_dir):
     """Losses, gradient and memory of AlignPS on CUHK-SYSU."""
-    arrays = np.load(parity_dir / "oim_losses" / "expected.npz")
-    prefix = f"alignps/{case}/"
-    recorded = {
-        key.removeprefix(prefix): torch.from_numpy(arrays[key])
-        for key in arrays.files
-        if key.startswith(prefix)
-    }
+    recorded = recorded_tensors(parity_dir, "oim_losses", f"alignps/{case}/")
     pids, people = recorded["pids"], len(recorded["pids"])
     settings = {"mask_empty": False, "focal_gamma": 2.0}
     memory = LookupTable(7, 5, 80, normalise=False, queue_dims=64)
