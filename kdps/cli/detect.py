@@ -83,10 +83,11 @@ def run(args: argparse.Namespace) -> None:
         records = _records_of(args.images)
     model = load_for_inference(cfg)
     weights = weights_hash(model)
-    meta = {**detections_meta(cfg, args.dataset or str(args.images)), "weights_sha256": weights}
+    images = args.dataset or str(args.images)
+    meta = {**detections_meta(cfg, images), "weights_sha256": weights}
     parts = PredictionParts(
         args.output.with_name(args.output.name + ".parts"),
-        {"weights": weights, "config": _what_decides(cfg), "images": str(args.images)},
+        {"weights": weights, "config": _what_decides(cfg), "images": images},
     )
     predictions = detect_records(cfg, model, records, parts)
     if protocol is None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,8 +10,10 @@ from unittest import mock
 import numpy as np
 import pytest
 from command_line import Run, runner
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from kdps.cli.main import main
+from kdps.data.catalog import get_protocol, register_person_search
 from kdps.engine import detect
 from kdps.evaluation.assemble import ImagePrediction
 from kdps.evaluation.detections_file import load_detections
@@ -107,6 +110,23 @@ def test_an_interrupted_run_goes_on(
     assert computed.call_count == 4
     assert_same_files(tmp_path / "d.npz", tmp_path / "whole.npz")
     assert not (tmp_path / "d.npz.parts").exists()
+
+
+def test_another_set_begins_anew(run: Run, request: pytest.FixtureRequest) -> None:
+    """Sets may have images of the same names."""
+    other = "tiny_other_of_test_detect"
+    register_person_search(
+        other, partial(DatasetCatalog.get, TINY_TEST), partial(get_protocol, TINY_TEST)
+    )
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        request.addfinalizer(partial(catalog.remove, other))
+    with interrupted_after(8):
+        run()
+    with mock.patch.object(
+        ImagePrediction, "from_output", side_effect=ImagePrediction.from_output
+    ) as computed:
+        assert run(dataset=other) == 0
+    assert computed.call_count == 12
 
 
 def test_another_config_begins_anew(run: Run, tmp_path: Path) -> None:
