@@ -143,10 +143,19 @@ class CoatROIHeads(StagedROIHeads):
     def _describe(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]
     ) -> list[NormAwarePredictions]:
-        """What every re-ID stage says about the same boxes."""
+        """What every re-ID stage says about the same boxes, which are pooled once for all."""
+
+        def all_heads(pooled: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {
+                f"{stage} {name}": feature
+                for stage, box_head in enumerate(self.reid_box_heads)
+                for name, feature in box_head(pooled).items()
+            }
+
+        described = self._describe_regions(all_heads, features, boxes)
         return [
-            predictor(self._describe_regions(box_head, features, boxes))
-            for box_head, predictor in self._reid_stages()
+            predictor({name: described[f"{stage} {name}"] for name in ("res4", "res5")})
+            for stage, predictor in enumerate(self.reid_predictors)
         ]
 
     def _reid_stages(self) -> Iterator[tuple[nn.Module, NormAwareOutputLayers]]:

@@ -90,6 +90,16 @@ def test_embeddings_are_of_the_boxes_of_the_last_stage_but_one(heads, features):
     torch.testing.assert_close(found.pred_embeddings, embedded)
 
 
+def test_regions_are_pooled_once_for_all_stages_that_embed_them(heads, features):
+    pooled = []
+    heads.pooler.register_forward_hook(lambda *args: pooled.append(len(args[2])))
+    boxes = Boxes(torch.tensor([[2.0, 4, 20, 50], [30, 10, 50, 60]]))
+    with torch.no_grad():
+        heads.embed_boxes(features, [boxes])
+    assert len(heads.reid_box_heads) == 2
+    assert pooled == [2]
+
+
 def test_an_embedding_joins_those_of_all_stages(heads, features):
     boxes = Boxes(torch.tensor(BOXES))
     with torch.no_grad():
