@@ -76,7 +76,7 @@ def sampled_deform_conv2d(
     dilation: tuple[int, int],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """:func:`torchvision.ops.deform_conv2d`, without groups, by sampling all taps and one product.
+    """:func:`torchvision.ops.deform_conv2d`, without groups, by sampling all taps first.
 
     Args:
         x: (N, C, H, W) features.
@@ -105,7 +105,6 @@ def sampled_deform_conv2d(
     sampled = sampled.reshape(count, channels, taps, rows * columns)
     if mask is not None:
         sampled = sampled * mask.reshape(count, 1, taps, rows * columns)
-    out = weight.flatten(1) @ sampled.flatten(1, 2)
-    if bias is not None:
-        out = out + bias[:, None]
-    return out.reshape(count, -1, rows, columns)
+    # Taps are channels now, so the rest is a convolution of one cell.
+    flat = sampled.reshape(count, channels * taps, rows, columns)
+    return F.conv2d(flat, weight.reshape(len(weight), -1, 1, 1), bias)
