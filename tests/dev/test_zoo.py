@@ -83,4 +83,4 @@ def test_a_page_without_markers_is_refused(root, ran):
 
 def test_the_small_configs_are_found():
     assert "seqnet_tiny" in zoo.models()
-    assert len(zoo.run_key("configs/synth/seqnet_tiny.yaml", 0)) == 64
+    assert len(zoo.run_key("seqnet_tiny", 0)) == 64
