@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import build_oim_loss
 from kdps.modeling.roi_heads import PersonSearchROIHeads
-from kdps.modeling.roi_heads.person_search_heads import matched_pids
+from kdps.modeling.roi_heads.distillable import matched_pids
 from kdps.train_net import main
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,14 +16,22 @@ from torch.nn import functional as F
 
 from kdps.errors import KdpsError
 from kdps.layers.spatial_mean import subtract_spatial_mean
-from kdps.modeling.dense_heads import AlignedHead, CellGrid, cell_losses, match_cells
+from kdps.modeling.dense_heads import (
+    AlignedHead,
+    CellGrid,
+    CellOutputs,
+    cell_losses,
+    match_cells,
+)
 from kdps.modeling.losses import OIMLoss, build_oim_loss, table_triplet_loss
+from kdps.modeling.meta_arch.distillable import Distillable, Losses
 from kdps.modeling.meta_arch.inference import Features, PersonSearchInference
 from kdps.modeling.roi_heads.refinement import refine_detections
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @META_ARCH_REGISTRY.register()
-class AlignPS(PersonSearchInference, DenseDetector):
+class AlignPS(PersonSearchInference, Distillable, DenseDetector):
     """ "Anchor-Free Person Search" (Yan et al., CVPR 2021).
 
     FCOS on one feature map, whose cells, normalised, are the embeddings ("re-id first"); coarser
@@ -138,19 +147,6 @@ class AlignPS(PersonSearchInference, DenseDetector):
             "size_divisibility": cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY,
         }
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """Losses by name in training; otherwise see :meth:`PersonSearchInference.inference`.
-
-        Args:
-            batched_inputs: as for inference; in training with ``instances`` (``gt_boxes``,
-                ``gt_classes``, ``gt_pids``, -1 unlabelled).
-        """
-        if not self.training:
-            return self.inference(batched_inputs)
-        images = self.preprocess_image(batched_inputs)
-        targets = [x["instances"].to(self.device) for x in batched_inputs]
-        return self._losses(images, self._describe(images), targets)
-
     def _describe(self, images: ImageList) -> Features:
         features = self.backbone(images.tensor)
         finest = self.head_in_features[0]
@@ -160,17 +156,23 @@ class AlignPS(PersonSearchInference, DenseDetector):
             sizes = [grid.covered(size) for size in images.image_sizes]
         return {**features, finest: subtract_spatial_mean(features[finest], sizes)}
 
-    def _losses(
-        self, images: ImageList, features: Features, targets: list[Instances]
-    ) -> dict[str, torch.Tensor]:
+    def _train(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        features: Features,
+        targets: list[Instances],
+    ) -> tuple[Losses, dict[str, PersonOutputs]]:
         logits, deltas, centre_logits = self.head([features[f] for f in self.head_in_features])
+        logits = [_rows(own, 1)[..., 0] for own in logits]
+        deltas = _rows(deltas, 4)
         cells = self._grid(features).boxes(self.device)
         matched = [match_cells(cells, t.gt_boxes, self.centre_radius) for t in targets]
         found = torch.stack(matched) >= 0
         to_find = [t[own[own >= 0]] for t, own in zip(targets, matched, strict=True)]
         losses = cell_losses(
-            torch.cat([_rows(own, 1)[..., 0] for own in logits], dim=1),
-            _rows(deltas, 4),
+            torch.cat(logits, dim=1),
+            deltas,
             _rows(centre_logits, 1)[..., 0],
             found,
             cells,
@@ -180,8 +182,25 @@ class AlignPS(PersonSearchInference, DenseDetector):
             focal_gamma=self.focal_gamma,
         )
         pids = torch.cat([t.gt_pids for t in to_find])
-        losses.update(self._reid_losses(self._embeddings(features)[found], pids))
-        return {name: loss * self.loss_weights.get(name, 1.0) for name, loss in losses.items()}
+        said = self._cell_outputs(features, logits[0], deltas)
+        losses.update(self._reid_losses(said.embeddings[found], pids))
+        losses = {name: loss * self.loss_weights.get(name, 1.0) for name, loss in losses.items()}
+        return losses, {"detector": said.everywhere(found), "reid": said.of_people(found, to_find)}
+
+    def describe_people(
+        self, images: ImageList, features: Features, stage: str, places: Places
+    ) -> PersonOutputs:
+        (logits,), deltas, _ = self.head([features[self.head_in_features[0]]])
+        said = self._cell_outputs(features, _rows(logits, 1)[..., 0], _rows(deltas, 4))
+        grid = self._grid(features)
+        points = places.points or [own.get_centers() for own in places.boxes]
+        index = [
+            grid.index_of(own, size) for own, size in zip(points, images.image_sizes, strict=True)
+        ]
+        return said.at(index, places)
+
+    def memories(self) -> Mapping[str, OIMLoss]:
+        return {"reid": self.oim}
 
     def _reid_losses(self, embeddings: torch.Tensor, pids: torch.Tensor) -> dict[str, torch.Tensor]:
         losses = {}
@@ -223,6 +242,15 @@ class AlignPS(PersonSearchInference, DenseDetector):
             own[grid.index_of(given.get_centers(), size)]
             for own, given, size in zip(embeddings, boxes, images.image_sizes, strict=True)
         ]
+
+    def _cell_outputs(
+        self, features: Features, logits: torch.Tensor, deltas: torch.Tensor
+    ) -> CellOutputs:
+        cells = self._grid(features).boxes(self.device)
+        boxes = self.box2box_transform.apply_deltas(
+            deltas.flatten(0, 1), cells.repeat(len(deltas), 1)
+        )
+        return CellOutputs(logits, boxes.view_as(deltas), self._embeddings(features), cells)
 
     def _embeddings(self, features: Features) -> torch.Tensor:
         """(N, H * W, D) rows of unit length, of the cells of the finest map."""

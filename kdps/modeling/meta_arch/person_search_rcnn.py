@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import get_event_storage
 
+from kdps.modeling.losses import OIMLoss
+from kdps.modeling.meta_arch.distillable import Distillable, Losses
 from kdps.modeling.meta_arch.inference import Features, PersonSearchInference
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @META_ARCH_REGISTRY.register()
-class PersonSearchRCNN(PersonSearchInference, GeneralizedRCNN):
+class PersonSearchRCNN(PersonSearchInference, Distillable, GeneralizedRCNN):
     """Detectron2's R-CNN whose heads also embed people.
 
     The ROI heads return ``pred_embeddings`` with their detections and have
@@ -40,6 +45,27 @@ class PersonSearchRCNN(PersonSearchInference, GeneralizedRCNN):
         ret["size_divisibility"] = cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY
         ret["query_mode"] = cfg.MODEL.PERSON_SEARCH.QUERY_MODE
         return ret
+
+    def _train(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        features: Features,
+        targets: list[Instances],
+    ) -> tuple[Losses, dict[str, PersonOutputs]]:
+        proposals, proposal_losses = self.proposal_generator(images, features, targets)
+        losses, people = self.roi_heads.train_on(features, proposals, targets)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, proposals)
+        return {**losses, **proposal_losses}, people
+
+    def describe_people(
+        self, images: ImageList, features: Features, stage: str, places: Places
+    ) -> PersonOutputs:
+        return self.roi_heads.describe_people(features, stage, places)
+
+    def memories(self) -> Mapping[str, OIMLoss]:
+        return self.roi_heads.memories()
 
     def _detect(self, images: ImageList, features: Features) -> list[Instances]:
         proposals, _ = self.proposal_generator(images, features, None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,15 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_proposal_generator, build_roi_heads
 from detectron2.structures import Boxes, ImageList, Instances
 
+from kdps.modeling.losses import OIMLoss
 from kdps.modeling.meta_arch.alignps import AlignPS
+from kdps.modeling.meta_arch.distillable import Losses
 from kdps.modeling.meta_arch.inference import Features
 from kdps.modeling.roi_heads import PersonSearchROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
+
+# Ends of the names of the stages that look at regions.
+_REGIONS = "_roi"
 
 
 @META_ARCH_REGISTRY.register()
@@ -51,15 +58,34 @@ class ROIAlignPS(AlignPS):
         ret["roi_heads"] = build_roi_heads(own, shapes)
         return ret
 
-    def _losses(
-        self, images: ImageList, features: Features, targets: list[Instances]
-    ) -> dict[str, torch.Tensor]:
-        losses = super()._losses(images, features, targets)
+    def _train(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        features: Features,
+        targets: list[Instances],
+    ) -> tuple[Losses, dict[str, PersonOutputs]]:
+        losses, people = super()._train(batched_inputs, images, features, targets)
         proposals, proposal_losses = self.proposal_generator(images, features, targets)
-        _, region_losses = self.roi_heads(images, features, proposals, targets)
+        region_losses, regions = self.roi_heads.train_on(features, proposals, targets)
         losses.update(proposal_losses)
         losses.update({f"{name}_roi": loss for name, loss in region_losses.items()})
-        return losses
+        people.update({f"{stage}{_REGIONS}": said for stage, said in regions.items()})
+        return losses, people
+
+    def describe_people(
+        self, images: ImageList, features: Features, stage: str, places: Places
+    ) -> PersonOutputs:
+        if stage.endswith(_REGIONS):
+            return self.roi_heads.describe_people(features, stage.removesuffix(_REGIONS), places)
+        return super().describe_people(images, features, stage, places)
+
+    def memories(self) -> Mapping[str, OIMLoss]:
+        regions = self.roi_heads.memories()
+        return {
+            **super().memories(),
+            **{f"{stage}{_REGIONS}": own for stage, own in regions.items()},
+        }
 
     def _detect(self, images: ImageList, features: Features) -> list[Instances]:
         detections = super()._detect(images, features)

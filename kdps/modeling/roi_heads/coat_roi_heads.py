@@ -17,6 +17,8 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from kdps.errors import KdpsError
+from kdps.modeling.losses import OIMLoss
+from kdps.modeling.roi_heads.distillable import places_of
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.refinement import (
     as_proposals,
@@ -24,6 +26,7 @@ from kdps.modeling.roi_heads.refinement import (
     refine_detections,
 )
 from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -61,6 +64,7 @@ class CoatROIHeads(StagedROIHeads):
         self.reid_predictors = nn.ModuleList(reid_predictors)
         self.proposal_matchers = proposal_matchers
         self.stage_nms_thresh = stage_nms_thresh
+        self.stages = ("detector", *self._reid_names())
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -97,6 +101,7 @@ class CoatROIHeads(StagedROIHeads):
         proposals = self._sample(1, proposals, targets)
         predictions = self._first_stage(features, proposals)
         losses = predictor.losses(predictions, proposals)
+        self._tell_first(predictions, proposals)
         for stage, (box_head, next_predictor) in enumerate(self._reid_stages(), start=2):
             with torch.no_grad():
                 boxes = predictor.predict_boxes(predictions, proposals)
@@ -104,8 +109,9 @@ class CoatROIHeads(StagedROIHeads):
             predictor = next_predictor
             # The ground truth joins the candidates of every stage.
             proposals = self._sample(stage, candidates, targets)
-            boxes = [p.proposal_boxes for p in proposals]
-            predictions = predictor(self._describe_regions(box_head, features, boxes))
+            places = places_of(proposals)
+            predictions = predictor(self._describe_regions(box_head, features, places.boxes))
+            self._tell(f"reid_{stage}", predictor.describe(predictions, places), proposals)
             for name, loss in predictor.losses(predictions, proposals).items():
                 losses[f"{name}_stage{stage}"] = loss
         return losses
@@ -139,6 +145,23 @@ class CoatROIHeads(StagedROIHeads):
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return _join(self._describe(features, boxes))
+
+    def _describe_stage(
+        self, stage: str, features: dict[str, torch.Tensor], places: Places
+    ) -> PersonOutputs:
+        if stage == "detector":
+            return self._describe_first(features, places)
+        own = self._reid_names().index(stage)
+        described = self._describe_regions(self.reid_box_heads[own], features, places.boxes)
+        predictor = self.reid_predictors[own]
+        return predictor.describe(predictor(described), places)
+
+    def memories(self) -> dict[str, OIMLoss]:
+        predictors = zip(self._reid_names(), self.reid_predictors, strict=True)
+        return {name: predictor.oim for name, predictor in predictors}
+
+    def _reid_names(self) -> list[str]:
+        return [f"reid_{stage}" for stage in range(2, 2 + len(self.reid_predictors))]
 
     def _describe(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]

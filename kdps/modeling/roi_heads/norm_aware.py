@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
 from detectron2.modeling.box_regression import Box2BoxTransform
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,7 +17,9 @@ from kdps.errors import KdpsError
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
-from kdps.modeling.roi_heads.person_search_heads import matched_boxes, matched_pids
+from kdps.modeling.roi_heads.distillable import matched_pids
+from kdps.modeling.roi_heads.person_search_heads import matched_boxes
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @dataclass
@@ -168,6 +170,14 @@ class NormAwareOutputLayers(nn.Module):
     ) -> torch.Tensor:
         """What the person logits should say, of their shape and type."""
         return is_person.to(predictions.person_logits.dtype)
+
+    def describe(self, predictions: NormAwarePredictions, places: Places) -> PersonOutputs:
+        """Predictions for regions at these places, as a distillation sees them."""
+        regions = Boxes.cat(places.boxes).tensor
+        boxes = self.box2box_transform.apply_deltas(predictions.deltas.float(), regions)
+        return PersonOutputs(
+            places, predictions.person_logits.float(), boxes, predictions.embeddings
+        )
 
     def predict_boxes(
         self, predictions: NormAwarePredictions, proposals: list[Instances]

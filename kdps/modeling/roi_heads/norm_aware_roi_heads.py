@@ -10,8 +10,11 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from kdps.modeling.losses import OIMLoss
+from kdps.modeling.roi_heads.distillable import places_of
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -23,6 +26,7 @@ class NormAwareROIHeads(PersonSearchROIHeads):
     """
 
     output_layers = NormAwareOutputLayers
+    stages = ("reid",)
 
     @configurable
     def __init__(
@@ -52,7 +56,9 @@ class NormAwareROIHeads(PersonSearchROIHeads):
         targets: list[Instances],
     ) -> dict[str, torch.Tensor]:
         proposals = self.label_and_sample_proposals(proposals, targets)
-        outputs = self._predict(features, [p.proposal_boxes for p in proposals])
+        places = places_of(proposals)
+        outputs = self._predict(features, places.boxes)
+        self._tell("reid", self.reid_predictor.describe(outputs, places), proposals)
         return self.reid_predictor.losses(outputs, proposals)
 
     def _detect(
@@ -71,6 +77,14 @@ class NormAwareROIHeads(PersonSearchROIHeads):
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return self._predict(features, boxes).embeddings
+
+    def _describe_stage(
+        self, stage: str, features: dict[str, torch.Tensor], places: Places
+    ) -> PersonOutputs:
+        return self.reid_predictor.describe(self._predict(features, places.boxes), places)
+
+    def memories(self) -> dict[str, OIMLoss]:
+        return {"reid": self.reid_predictor.oim}
 
     def _predict(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
@@ -13,7 +15,9 @@ from torch import nn
 from kdps.modeling.inclusive_boxes import InclusiveBoxTransform, clip_inclusive, enlarged
 from kdps.modeling.losses import OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
-from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads, matched_pids
+from kdps.modeling.roi_heads.distillable import describe_boxes, matched_pids, places_of
+from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
 from kdps.structures.input_size import scale_of
 
 
@@ -26,6 +30,8 @@ class OIMROIHeads(PersonSearchROIHeads):
     public code, the last corner of a box is a pixel of it; in training of the network input, at
     test time of the original image.
     """
+
+    stages = ("reid",)
 
     @configurable
     def __init__(
@@ -90,10 +96,11 @@ class OIMROIHeads(PersonSearchROIHeads):
         targets: list[Instances],
     ) -> dict[str, torch.Tensor]:
         proposals = self.label_and_sample_proposals(proposals, targets)
-        described = self._describe(features, [p.proposal_boxes for p in proposals])
-        losses = self.box_predictor.losses(self.box_predictor(described["res5"]), proposals)
+        places = places_of(proposals)
+        predictions, embeddings = self._predict(features, places)
+        losses = self.box_predictor.losses(predictions, proposals)
+        self._tell("reid", self._described(predictions, embeddings, places), proposals)
         is_person = cat([p.gt_classes for p in proposals]) == 0
-        embeddings, _ = self.embedding_head(described)
         loss = self.oim(embeddings[is_person], matched_pids(proposals)[is_person])
         losses["loss_oim"] = loss * self.reid_loss_weight
         return losses
@@ -101,9 +108,7 @@ class OIMROIHeads(PersonSearchROIHeads):
     def _detect(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> list[Instances]:
-        described = self._describe(features, [p.proposal_boxes for p in proposals])
-        logits, deltas = self.box_predictor(described["res5"])
-        embeddings, _ = self.embedding_head(described)
+        (logits, deltas), embeddings = self._predict(features, places_of(proposals))
         counts = [len(p) for p in proposals]
         boxes = []
         for p, own in zip(proposals, deltas.split(counts), strict=True):
@@ -117,6 +122,31 @@ class OIMROIHeads(PersonSearchROIHeads):
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return self.embedding_head(self._describe(features, boxes))[0]
+
+    def _describe_stage(
+        self, stage: str, features: dict[str, torch.Tensor], places: Places
+    ) -> PersonOutputs:
+        return self._described(*self._predict(features, places), places)
+
+    def memories(self) -> dict[str, OIMLoss]:
+        return {"reid": self.oim}
+
+    def _described(
+        self,
+        predictions: tuple[torch.Tensor, torch.Tensor],
+        embeddings: torch.Tensor,
+        places: Places,
+    ) -> PersonOutputs:
+        return replace(
+            describe_boxes(self.box_predictor, predictions, places), embeddings=embeddings
+        )
+
+    def _predict(
+        self, features: dict[str, torch.Tensor], places: Places
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Class logits and box deltas, and the embeddings, of the regions of all images."""
+        described = self._describe(features, places.boxes)
+        return self.box_predictor(described["res5"]), self.embedding_head(described)[0]
 
     def _describe(
         self, features: dict[str, torch.Tensor], boxes: list[Boxes]

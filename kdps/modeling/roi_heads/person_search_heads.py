@@ -14,13 +14,14 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
 from kdps.errors import KdpsError
+from kdps.modeling.roi_heads.distillable import DistillableHeads
 from kdps.modeling.roi_heads.refinement import refine_detections
 
 # As many pooled regions of the published size fill a processor's cache.
 _REGIONS_AT_ONCE = 32
 
 
-class PersonSearchROIHeads(ROIHeads):
+class PersonSearchROIHeads(DistillableHeads, ROIHeads):
     """Heads that pool regions of one shared feature map, detect people and embed them.
 
     A method says how it trains (:meth:`_losses`), detects (:meth:`_detect`) and embeds
@@ -115,7 +116,7 @@ class PersonSearchROIHeads(ROIHeads):
             ``pred_embeddings``) and no losses.
         """
         if self.training:
-            return [], self._losses(features, proposals, targets)
+            return [], self.train_on(features, proposals, targets)[0]
         return self._detect(features, proposals), {}
 
     def embed_boxes(
@@ -213,17 +214,6 @@ def split_boxes(boxes: list[Boxes], size: int) -> list[list[Boxes]]:
             first += len(own)
         parts.append(part)
     return parts
-
-
-def matched_pids(proposals: list[Instances]) -> torch.Tensor:
-    """(R,) identities of the persons that sampled proposals were matched with, of all images.
-
-    Those of proposals in the background, which are matched with somebody as well, say nothing.
-    """
-    # Proposals of an image without people have no gt_pids.
-    return cat(
-        [p.gt_pids if p.has("gt_pids") else torch.full_like(p.gt_classes, -1) for p in proposals]
-    )
 
 
 def matched_boxes(proposals: list[Instances]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from kdps.modeling.roi_heads.cell_labels import cell_labels
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.norm_aware_roi_heads import NormAwareROIHeads
 from kdps.modeling.roi_heads.person_search_heads import matched_boxes
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 class PixelNormAwareOutputLayers(NormAwareOutputLayers):
@@ -36,6 +37,16 @@ class PixelNormAwareOutputLayers(NormAwareOutputLayers):
         embeddings, logits = self.embedding_head(features)
         deltas = self.bbox_pred(features["res5"].mean(dim=(2, 3)))
         return NormAwarePredictions(deltas, logits, embeddings)
+
+    def describe(self, predictions: NormAwarePredictions, places: Places) -> PersonOutputs:
+        # The score of a region, before it is divided by the highest of the image.
+        scores = predictions.person_logits.float().sigmoid().mean(dim=(1, 2))
+        predictions = replace(
+            predictions,
+            person_logits=scores.logit(eps=1e-6),
+            embeddings=F.normalize(predictions.embeddings),
+        )
+        return super().describe(predictions, places)
 
     def _person_labels(
         self, predictions: NormAwarePredictions, proposals: list[Instances], is_person: torch.Tensor

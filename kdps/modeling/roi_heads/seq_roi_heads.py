@@ -10,6 +10,8 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLaye
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from kdps.modeling.losses import OIMLoss
+from kdps.modeling.roi_heads.distillable import places_of
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.refinement import (
     as_proposals,
@@ -17,6 +19,7 @@ from kdps.modeling.roi_heads.refinement import (
     refine_detections,
 )
 from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -29,6 +32,7 @@ class SeqROIHeads(StagedROIHeads):
     """
 
     output_layers = NormAwareOutputLayers
+    stages = ("detector", "reid")
 
     @configurable
     def __init__(
@@ -66,13 +70,16 @@ class SeqROIHeads(StagedROIHeads):
         proposals = self.label_and_sample_proposals(proposals, targets)
         predictions = self._first_stage(features, proposals)
         losses = self.box_predictor.losses(predictions, proposals)
+        self._tell_first(predictions, proposals)
         with torch.no_grad():
             refined = as_proposals(
                 self.box_predictor.predict_boxes(predictions, proposals), proposals
             )
         # The ground truth joins the candidates of this stage as well.
         refined = self.label_and_sample_proposals(refined, targets)
-        outputs = self._second_stage(features, [p.proposal_boxes for p in refined])
+        places = places_of(refined)
+        outputs = self._second_stage(features, places.boxes)
+        self._tell("reid", self.reid_predictor.describe(outputs, places), refined)
         losses.update(self.reid_predictor.losses(outputs, refined))
         return losses
 
@@ -83,6 +90,16 @@ class SeqROIHeads(StagedROIHeads):
 
     def _embed(self, features: dict[str, torch.Tensor], boxes: list[Boxes]) -> torch.Tensor:
         return self._second_stage(features, boxes).embeddings
+
+    def _describe_stage(
+        self, stage: str, features: dict[str, torch.Tensor], places: Places
+    ) -> PersonOutputs:
+        if stage == "detector":
+            return self._describe_first(features, places)
+        return self.reid_predictor.describe(self._second_stage(features, places.boxes), places)
+
+    def memories(self) -> dict[str, OIMLoss]:
+        return {"reid": self.reid_predictor.oim}
 
     def _refine(
         self, features: dict[str, torch.Tensor], detections: list[Instances]

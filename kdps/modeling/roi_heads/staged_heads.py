@@ -10,7 +10,9 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import nn
 
+from kdps.modeling.roi_heads.distillable import describe_boxes, places_of
 from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
+from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
 class StagedROIHeads(PersonSearchROIHeads):
@@ -43,6 +45,18 @@ class StagedROIHeads(PersonSearchROIHeads):
         """Logits and box deltas of the proposals of all images."""
         boxes = [p.proposal_boxes for p in proposals]
         return self.box_predictor(self._describe_regions(self.box_head, features, boxes)["res5"])
+
+    def _tell_first(
+        self, predictions: tuple[torch.Tensor, torch.Tensor], proposals: list[Instances]
+    ) -> None:
+        """Tell a distillation what stage 1 says of sampled proposals."""
+        said = describe_boxes(self.box_predictor, predictions, places_of(proposals))
+        self._tell("detector", said, proposals)
+
+    def _describe_first(self, features: dict[str, torch.Tensor], places: Places) -> PersonOutputs:
+        """What stage 1 says of given regions."""
+        described = self._describe_regions(self.box_head, features, places.boxes)
+        return describe_boxes(self.box_predictor, self.box_predictor(described["res5"]), places)
 
     def _detect_first(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]

@@ -1,0 +1,82 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""What all person-search models do in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.structures import ImageList, Instances
+
+from kdps.modeling.losses import OIMLoss
+from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
+
+Losses = dict[str, torch.Tensor]
+
+
+class Distillable:
+    """Mixed into a Detectron2 meta-architecture: training that can be watched by a distillation.
+
+    A model says how it trains (:meth:`_train`) and what it sees at places that another model chose
+    (:meth:`describe_people`). The losses of a plain training are those of :meth:`forward_distill`.
+    """
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Losses by name in training; otherwise see :meth:`PersonSearchInference.inference`.
+
+        Args:
+            batched_inputs: as for inference; in training with ``instances`` (``gt_boxes``,
+                ``gt_classes``, ``gt_pids``, -1 unlabelled).
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        return self.forward_distill(batched_inputs)[0]
+
+    def forward_distill(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> tuple[Losses, DistillOutputs]:
+        """Losses by name, and what a distillation compares with a teacher."""
+        images = self.preprocess_image(batched_inputs)
+        targets = [x["instances"].to(self.device) for x in batched_inputs]
+        features = self._describe(images)
+        losses, people = self._train(batched_inputs, images, features, targets)
+        seen = DistillOutputs(
+            features=features,
+            image_sizes=list(images.image_sizes),
+            padded_size=tuple(images.tensor.shape[-2:]),
+            targets=[own.gt_boxes for own in targets],
+            people=people,
+        )
+        return losses, seen
+
+    def _train(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        images: ImageList,
+        features: dict[str, torch.Tensor],
+        targets: list[Instances],
+    ) -> tuple[Losses, dict[str, PersonOutputs]]:
+        """Losses of one training step, and what each stage says of the people it trained on."""
+        raise NotImplementedError
+
+    def describe_people(
+        self,
+        images: ImageList,
+        features: dict[str, torch.Tensor],
+        stage: str,
+        places: Places,
+    ) -> PersonOutputs:
+        """What a stage says of given places; the last stage answers for one that there is not.
+
+        Args:
+            images: as :meth:`PersonSearchInference.preprocess_image` makes them.
+            features: their feature maps.
+            stage: "detector", "reid" or another name, maybe of a stage of another model.
+            places: in pixels of the network input.
+        """
+        raise NotImplementedError
+
+    def memories(self) -> Mapping[str, OIMLoss]:
+        """The OIM loss, with its lookup table, of each stage that embeds."""
+        raise NotImplementedError
