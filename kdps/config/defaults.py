@@ -39,6 +39,8 @@ def add_kdps_config(cfg: CN) -> None:
     # Also compute COCO's detection metrics.
     cfg.TEST.COCO_METRICS = False
 
+    _add_distillation(cfg)
+
     cfg.LOG = CN()
     # Iterations between two records in the console, metrics.json and TensorBoard.
     cfg.LOG.PERIOD = 20
@@ -163,6 +165,21 @@ def _add_model(cfg: CN) -> None:
 
     _add_coat(cfg)
     _add_alignps(cfg)
+
+
+def _add_distillation(cfg: CN) -> None:
+    # Each name in TEACHERS and LOSSES has a node DISTILLATION.<NAME>. Its TYPE is the registered
+    # class, by default the name itself; its other keys are the arguments of the class. A loss also
+    # has the name of its TEACHER (the only one need not be named) and its WEIGHT.
+    node = cfg.DISTILLATION = CN(new_allowed=True)
+    node.ENABLED = False
+    node.TEACHERS = ()
+    node.LOSSES = ()
+    # The weights of all losses rise from 0 over so many iterations, and end at STOP_ITER (-1: with
+    # the training). In between they are "constant" or fall to 0, "linear" or "cosine".
+    node.WARMUP_ITERS = 0
+    node.STOP_ITER = -1
+    node.SCHEDULE = "constant"
 
 
 def _add_coat(cfg: CN) -> None:

@@ -164,6 +164,11 @@ def _check_training(cfg: CfgNode) -> None:
         cfg.TEST.EVAL_PERIOD == 0 or bool(cfg.DATASETS.TEST),
         f"TEST.EVAL_PERIOD: is {cfg.TEST.EVAL_PERIOD}, but DATASETS.TEST is empty",
     )
+    if cfg.DISTILLATION.ENABLED:
+        # Not above: a config without distillation needs none of its parts.
+        from kdps.distillation.settings import check_distillation
+
+        check_distillation(cfg)
     _check_best_metric(cfg)
     check_known("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", solver.CLIP_GRADIENTS.CLIP_TYPE, _CLIP_TYPES)
     check_known("SOLVER.OPTIMIZER", solver.OPTIMIZER, OPTIMIZERS)

@@ -83,8 +83,27 @@ def load_cfg(
     if len(opts) % 2:
         raise KdpsError(f"{opts[-1]}: options are pairs of KEY VALUE, this one has no partner")
     for key, value in zip(opts[::2], opts[1::2], strict=True):
+        open_nodes(cfg, key)
         _merge(lambda pair=[key, value]: cfg.merge_from_list(pair), f"{key} {value}")
     return cfg
+
+
+def open_nodes(cfg: CfgNode, key: str) -> None:
+    """Make room for a key below a node that takes new ones, such as an argument of a loss.
+
+    Detectron2 takes them from files and not from the command line.
+    """
+    *path, last = key.split(".")
+    node, is_open = cfg, False
+    for name in path:
+        if not isinstance(node, CfgNode) or (name not in node and not is_open):
+            return
+        if name not in node:
+            node[name] = CfgNode(new_allowed=True)
+        node = node[name]
+        is_open = is_open or (isinstance(node, CfgNode) and node.is_new_allowed())
+    if is_open and isinstance(node, CfgNode) and last not in node:
+        node[last] = None
 
 
 def _merge(merge: Callable[[], None], origin: str) -> None:

@@ -32,7 +32,9 @@ from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
 from kdps.checkpoint.files import atomic_write
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.data.build import build_test_loader, build_train_loader, train_sampler
+from kdps.distillation.build import build_distiller, build_teachers
 from kdps.engine import hooks
+from kdps.engine.distillation import DistillationHook, student_of
 from kdps.engine.distributed import share_buffers, wrap_for_training
 from kdps.engine.metrics_file import prepare_metrics_file
 from kdps.engine.optimizer import build_clipped_optimizer
@@ -58,7 +60,15 @@ class PersonSearchTrainer(DefaultTrainer):
         # the checkpointer that its hooks capture.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
+        student = model = self.build_model(cfg)
+        # What is saved beside the student.
+        adapters: dict[str, nn.Module] = {}
+        self._distillation: HookBase | None = None
+        if cfg.DISTILLATION.ENABLED:
+            teachers = build_teachers(cfg, student)
+            model = build_distiller(cfg, student, teachers)
+            adapters["adapters"] = model.losses
+            self._distillation = DistillationHook.from_config(cfg, model, teachers)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         model = wrap_for_training(model)
@@ -69,7 +79,7 @@ class PersonSearchTrainer(DefaultTrainer):
             self._trainer = SimpleTrainer(model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = PersonSearchCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+            student, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **adapters
         )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -127,7 +137,7 @@ class PersonSearchTrainer(DefaultTrainer):
         """
         if evaluators is None:
             evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-            weights = weights_hash(model)
+            weights = weights_hash(student_of(model))
             for evaluator in evaluators:
                 for part in getattr(evaluator, "_evaluators", [evaluator]):
                     if isinstance(part, PersonSearchEvaluator):
@@ -139,6 +149,7 @@ class PersonSearchTrainer(DefaultTrainer):
         cfg = self.cfg
         found: list[HookBase | None] = [
             hooks.StepSeed(),
+            self._distillation,
             hooks.ScalarHistory(),
             detectron2_hooks.IterationTimer(),
             detectron2_hooks.LRScheduler(),
@@ -178,7 +189,7 @@ class PersonSearchTrainer(DefaultTrainer):
         return hooks.BestCheckpointer(
             self.cfg.TEST.EVAL_PERIOD,
             # Weights only, and never the file to resume from.
-            PersonSearchCheckpointer(self.model, self.cfg.OUTPUT_DIR, tag=False),
+            PersonSearchCheckpointer(student_of(self.model), self.cfg.OUTPUT_DIR, tag=False),
             metric if len(names) == 1 else f"{names[0]}/{metric}",
         )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -71,4 +72,4 @@ class DistillOutputs:
     image_sizes: list[tuple[int, int]]
     padded_size: tuple[int, int]
     targets: list[Boxes]
-    people: dict[str, PersonOutputs] = field(default_factory=dict)
+    people: Mapping[str, PersonOutputs] = field(default_factory=dict)

@@ -1,0 +1,133 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Teachers that are person-search networks themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.structures import ImageList
+from torch import nn
+from torch.nn import functional as F
+
+from kdps.distillation.identities import tables_of, with_identities
+from kdps.distillation.teacher import (
+    DescribedPeople,
+    Teacher,
+    TeacherOutputs,
+    scale_boxes,
+    scale_places,
+)
+from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
+
+
+class NetworkTeacher(Teacher):
+    """A kdps model that sees the student's images, in its own channel order and normalisation.
+
+    Its backbone runs once per step; places that the student chose later are described from the
+    same feature maps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        cfg: CfgNode,
+        student_format: str,
+        *,
+        own_size: bool = True,
+        half_precision: bool = False,
+    ) -> None:
+        """
+        Args:
+            name: in ``DISTILLATION.TEACHERS``.
+            model: the network; it is put into evaluation mode and frozen.
+            cfg: its config.
+            student_format: ``INPUT.FORMAT`` of the student.
+            own_size: resize images to the size that the teacher is tested with; else it takes the
+                student's as they are.
+            half_precision: run it in mixed precision, whatever the student does.
+        """
+        self.name = name
+        self.model = model.eval().requires_grad_(False)
+        self.flip_channels = student_format != cfg.INPUT.FORMAT
+        self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if own_size else None
+        self.half_precision = half_precision
+
+    @torch.no_grad()
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> NetworkOutputs:
+        if self.model.training:
+            raise AssertionError(f"teacher {self.name} is in training mode")
+        records = [self._own_input(record) for record in batched_inputs]
+        images = self.model.preprocess_image(records)
+        with self.precision():
+            features = self.model._describe(images)
+        return NetworkOutputs(self, images, features)
+
+    def precision(self) -> torch.autocast:
+        """The precision that the network runs in, inside of that of the student."""
+        return torch.autocast(self.model.device.type, enabled=self.half_precision)
+
+    def _own_input(self, record: dict[str, Any]) -> dict[str, Any]:
+        image = record["image"].to(self.model.device)
+        if self.flip_channels:
+            image = image.flip(0)
+        height, width = image.shape[1:]
+        if self.sizes is not None:
+            size = ResizeShortestEdge.get_output_shape(height, width, *self.sizes)
+            if size != (height, width):
+                image = F.interpolate(
+                    image[None].float(), size, mode="bilinear", align_corners=False, antialias=True
+                )[0]
+        return {"image": image}
+
+
+class NetworkOutputs(TeacherOutputs):
+    """Feature maps of a batch, from which people are described."""
+
+    def __init__(
+        self, teacher: NetworkTeacher, images: ImageList, features: dict[str, torch.Tensor]
+    ) -> None:
+        self.teacher = teacher
+        self.images = images
+        self.features = features
+        self.tables = tables_of(teacher.model.memories())
+
+    def describe(self, student: DistillOutputs) -> DistillOutputs:
+        factors = [
+            (own[1] / theirs[1], own[0] / theirs[0])
+            for own, theirs in zip(self.images.image_sizes, student.image_sizes, strict=True)
+        ]
+
+        @torch.no_grad()
+        def describe_stage(stage: str, places: Places) -> PersonOutputs:
+            return self._describe_stage(stage, places, factors)
+
+        return DistillOutputs(
+            features=self.features,
+            image_sizes=list(self.images.image_sizes),
+            padded_size=tuple(self.images.tensor.shape[-2:]),
+            targets=[scale_boxes(b, f) for b, f in zip(student.targets, factors, strict=True)],
+            people=DescribedPeople(student.people, describe_stage),
+        )
+
+    def _describe_stage(
+        self, stage: str, places: Places, factors: list[tuple[float, float]]
+    ) -> PersonOutputs:
+        with self.teacher.precision():
+            said = self.teacher.model.describe_people(
+                self.images, self.features, stage, scale_places(places, factors)
+            )
+        back = [
+            said.boxes.new_tensor([1 / x, 1 / y, 1 / x, 1 / y]).expand(len(own), 4)
+            for own, (x, y) in zip(places.boxes, factors, strict=True)
+        ]
+        said = replace(said, places=places, boxes=said.boxes * torch.cat(back))
+        if said.embeddings is None or not self.tables:
+            return said
+        # The stage that answers for one that the teacher does not have is its last.
+        last = list(self.tables)[-1]
+        return with_identities(said, *self.tables[stage if stage in self.tables else last])

@@ -1,0 +1,106 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""A frozen person-search model as teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from kdps.checkpoint.checkpointer import PersonSearchCheckpointer, local_weights
+from kdps.checkpoint.formats import read_weights
+from kdps.distillation.network_teacher import NetworkTeacher
+from kdps.distillation.shapes import network_shape
+from kdps.distillation.teacher import TEACHER_REGISTRY
+from kdps.errors import KdpsError
+
+# Ends of the names of the buffers of a lookup table.
+_TABLE, _QUEUE = "memory.table", "memory.queue"
+
+
+@TEACHER_REGISTRY.register()
+class SceneTeacher(NetworkTeacher):
+    """Another kdps model, from its own config and its own weights."""
+
+    def __init__(
+        self,
+        name: str,
+        cfg: CfgNode,
+        *,
+        config_file: str = "",
+        weights: str = "",
+        opts: tuple[str, ...] = (),
+        own_size: bool = True,
+        half_precision: bool = False,
+        other_data: bool = False,
+    ) -> None:
+        """
+        Args:
+            name: in ``DISTILLATION.TEACHERS``.
+            cfg: the student's config.
+            config_file: of the teacher.
+            weights: its checkpoint, which has to fill all of it.
+            opts: keys and values on top of the config file.
+            own_size, half_precision: see :class:`NetworkTeacher`.
+            other_data: the teacher may have been trained on other sets than the student is; then
+                their identities are not compared.
+
+        Raises:
+            KdpsError: a file is missing or does not fit; the message names key and file.
+        """
+        key = f"DISTILLATION.{name}"
+        own = _teacher_config(key, config_file, opts)
+        own.MODEL.DEVICE = cfg.MODEL.DEVICE
+        if not other_data and own.DATASETS.TRAIN != cfg.DATASETS.TRAIN:
+            raise KdpsError(
+                f"{key}.CONFIG_FILE: {config_file} is trained on {', '.join(own.DATASETS.TRAIN)}, "
+                f"the student on {', '.join(cfg.DATASETS.TRAIN)}; if that is meant, set "
+                f"{key}.OTHER_DATA True"
+            )
+        if not weights:
+            raise KdpsError(f"{key}.WEIGHTS: empty; name the checkpoint of the teacher")
+        try:
+            path = local_weights(weights)
+            _fill_table_sizes(own, read_weights(path, lazily=True))
+            model = build_model(own)
+            PersonSearchCheckpointer(model).load_complete(path)
+        except KdpsError as error:
+            raise KdpsError(
+                f"{key}.WEIGHTS: {str(error).removeprefix('MODEL.WEIGHTS: ')}"
+            ) from error
+        super().__init__(
+            name,
+            model,
+            own,
+            cfg.INPUT.FORMAT,
+            own_size=own_size,
+            half_precision=half_precision,
+        )
+        self.shape = network_shape(model)
+        self.identities = tuple(own.DATASETS.TRAIN)
+
+
+def _teacher_config(key: str, config_file: str, opts: tuple[str, ...]) -> CfgNode:
+    # Not above: the setup of a training checks its distillation.
+    from kdps.engine.setup import load_cfg
+
+    if not config_file:
+        raise KdpsError(f"{key}.CONFIG_FILE: empty; name the config of the teacher")
+    if not Path(config_file).is_file():
+        raise KdpsError(f"{key}.CONFIG_FILE: no such file: {config_file}")
+    try:
+        return load_cfg(config_file, list(map(str, opts)))
+    except KdpsError as error:
+        raise KdpsError(f"{key}.CONFIG_FILE: {error}") from error
+
+
+def _fill_table_sizes(cfg: CfgNode, content: dict) -> None:
+    """Make room for the lookup tables that the checkpoint holds."""
+    weights = content.get("model", content)
+    for name, value in weights.items():
+        if isinstance(value, torch.Tensor) and name.endswith(_TABLE):
+            cfg.MODEL.REID_HEAD.NUM_PIDS = len(value)
+        elif isinstance(value, torch.Tensor) and name.endswith(_QUEUE):
+            cfg.MODEL.REID_HEAD.QUEUE_SIZE = len(value)
