@@ -81,7 +81,7 @@ class DistillationHook(HookBase):
     def before_step(self) -> None:
         factor = weight_factor(self.trainer.iter, self.trainer.max_iter, **self._schedule)
         self._distiller.factor = factor
-        self.trainer.storage.put_scalar("kd/weight", factor)
+        self.trainer.storage.put_scalar("kd/weight", factor, smoothing_hint=False)
         self._in_step = True
 
     def after_step(self) -> None:
