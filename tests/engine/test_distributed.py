@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,18 +12,17 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_ranks import ONE_MACHINE, launch_two
 
 from kdps.engine.distributed import launch, share_buffers, wrap_for_training
 from kdps.engine.trainer import PersonSearchTrainer
 from kdps.utils.rng import seed_all
 from kdps.utils.testing_set import register_tiny_sets, tiny_training_cfg
 
-ALONE = {"num_gpus": 1, "num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
-
 
 def test_one_process_stays_this_one() -> None:
     pids: list[int] = []
-    launch(lambda: pids.append(os.getpid()), num_processes=1, args=(), **ALONE)
+    launch(lambda: pids.append(os.getpid()), num_processes=1, args=(), **ONE_MACHINE)
     assert pids == [os.getpid()]
 
 
@@ -32,11 +30,6 @@ def test_one_process_is_not_wrapped() -> None:
     model = nn.Linear(1, 1)
     assert wrap_for_training(model) is model
     share_buffers(model)
-
-
-def launch_two(function: Any, folder: Path) -> list[Any]:
-    launch(function, num_processes=2, args=(folder,), **ALONE)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 def _gradients_and_buffers(folder: Path) -> None:
