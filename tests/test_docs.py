@@ -3,7 +3,6 @@
 
 import importlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -208,85 +207,3 @@ def test_report_imports_own_method_and_data(own_model):
     data = json.loads(Path("report.json").read_text())
     assert "NAME: DroppedEmbedding" in data["config"]
     assert data["facts"]["queries"] == 2
-
-
-OWN = ROOT / "docs" / "examples" / "own_method.py"
-
-
-def test_the_own_method_is_short_and_told_of():
-    assert len(OWN.read_text().splitlines()) <= 150
-    assert "examples/own_method.py" in (ROOT / "docs" / "extending.md").read_text()
-
-
-@pytest.mark.slow
-def test_the_own_method_trains_and_evaluates(tmp_path):
-    root = tmp_path / "synth" / "cuhk-sysu"
-    small = (
-        "--train-images 8 --test-images 12 --train-ids 4 --test-ids 8 --queries 4 --size 240x180"
-    )
-    assert main(["data", "synth", str(root), "--format", "cuhk-sysu", *small.split()]) == 0
-    command = re.search(r"python (docs/examples/own_method.py .*?)\n\n", OWN.read_text(), re.DOTALL)
-    options = ("SOLVER.MAX_ITER", "3", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "4")
-    output = ("OUTPUT_DIR", str(tmp_path / "output"), "TEST.PERSON_SEARCH.SCORE_THRESH", "0.0")
-    done = subprocess.run(
-        [sys.executable, *command[1].replace("\\\n", " ").split(), *options, *output],
-        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    records = [json.loads(line) for line in (tmp_path / "output" / "metrics.json").open()]
-    assert records[-1]["person_search/mAP"] >= 0
-    assert any("loss_oim" in record for record in records)
-
-
-STOCK = ROOT / "docs" / "examples" / "stock_pipeline.py"
-
-
-def test_the_stock_pipeline_is_short_and_the_one_that_is_shown():
-    code = STOCK.read_text()
-    assert len(code.splitlines()) <= 40
-    assert f"```python\n{code}```" in (ROOT / "docs" / "evaluation.md").read_text()
-
-
-@pytest.mark.slow
-def test_the_stock_pipeline_reports_both_evaluators(tmp_path):
-    root = tmp_path / "synth" / "prw"
-    small = "--train-images 4 --test-images 6 --train-ids 4 --test-ids 4 --queries 4 --size 240x180"
-    assert main(["data", "synth", str(root), "--format", "prw", *small.split()]) == 0
-    options = {
-        "MODEL.DEVICE": "cpu",
-        "MODEL.WEIGHTS": "''",
-        "MODEL.RESNETS.DEPTH": 18,
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
-        "MODEL.RESNETS.NORM": "BN",
-        "MODEL.BACKBONE.FREEZE_AT": 0,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
-        "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
-        "MODEL.ROI_HEADS.NUM_CLASSES": 1,
-        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
-        "INPUT.MIN_SIZE_TRAIN": "(180,)",
-        "INPUT.MIN_SIZE_TEST": 180,
-        "SOLVER.MAX_ITER": 2,
-        "SOLVER.IMS_PER_BATCH": 2,
-        "SOLVER.BASE_LR": 1e-4,
-        "DATALOADER.NUM_WORKERS": 0,
-        "DATASETS.TRAIN": "('synth_prw_train',)",
-        "DATASETS.TEST": "('synth_prw_test',)",
-        "OUTPUT_DIR": str(tmp_path / "output"),
-    }
-    arguments = [str(part) for option in options.items() for part in option]
-    done = subprocess.run(
-        [sys.executable, str(STOCK), *arguments],
-        env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    log = (tmp_path / "output" / "log.txt").read_text()
-    assert "Task: bbox" in log
-    assert re.search(r"Task: person_search\n.*mAP,top1,top5,top10", log)
-    # The boxes are those of both evaluators.
-    assert json.loads((tmp_path / "output" / "coco_instances_results.json").read_text())

@@ -31,6 +31,7 @@ class EMATeacher(NetworkTeacher):
         *,
         momentum: float = 0.999,
         half_precision: bool = False,
+        own_stream: bool = False,
     ) -> None:
         """
         Args:
@@ -38,7 +39,7 @@ class EMATeacher(NetworkTeacher):
             cfg: the student's config.
             student: what it follows.
             momentum: weight of the mean's old value, in [0, 1).
-            half_precision: see :class:`NetworkTeacher`.
+            half_precision, own_stream: see :class:`NetworkTeacher`.
 
         Raises:
             KdpsError: the momentum is outside of [0, 1).
@@ -52,6 +53,7 @@ class EMATeacher(NetworkTeacher):
             cfg.INPUT.FORMAT,
             own_size=False,
             half_precision=half_precision,
+            own_stream=own_stream,
         )
         self.student = student
         self.momentum = momentum

@@ -40,6 +40,7 @@ class NetworkTeacher(Teacher):
         *,
         own_size: bool = True,
         half_precision: bool = False,
+        own_stream: bool = False,
     ) -> None:
         """
         Args:
@@ -50,17 +51,25 @@ class NetworkTeacher(Teacher):
             own_size: resize images to the size that the teacher is tested with; else it takes the
                 student's as they are.
             half_precision: run it in mixed precision, whatever the student does.
+            own_stream: on a GPU, see the batch on a CUDA stream of its own, beside the student.
         """
         self.name = name
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = student_format != cfg.INPUT.FORMAT
         self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if own_size else None
         self.half_precision = half_precision
+        on_gpu = model.device.type == "cuda"
+        self.stream = torch.cuda.Stream(model.device) if own_stream and on_gpu else None
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> NetworkOutputs:
+        if self.stream is None:
+            return self._see(batched_inputs)
+        self.stream.wait_stream(torch.cuda.current_stream(self.model.device))
+        with torch.cuda.stream(self.stream):
+            return self._see(batched_inputs)
 
     @torch.no_grad()
-    def __call__(self, batched_inputs: list[dict[str, Any]]) -> NetworkOutputs:
-        if self.model.training:
-            raise AssertionError(f"teacher {self.name} is in training mode")
+    def _see(self, batched_inputs: list[dict[str, Any]]) -> NetworkOutputs:
         records = [self._own_input(record) for record in batched_inputs]
         images = self.model.preprocess_image(records)
         with self.precision():
@@ -95,6 +104,16 @@ class NetworkOutputs(TeacherOutputs):
         self.images = images
         self.features = features
         self.tables = tables_of(teacher.model.memories())
+
+    def wait(self) -> None:
+        stream = self.teacher.stream
+        if stream is None:
+            return
+        current = torch.cuda.current_stream(self.images.device)
+        current.wait_stream(stream)
+        for tensor in (self.images.tensor, *self.features.values()):
+            # Made on another stream, their memory must not be given away while this one uses it.
+            tensor.record_stream(current)
 
     def describe(self, student: DistillOutputs) -> DistillOutputs:
         factors = [

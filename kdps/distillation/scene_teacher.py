@@ -34,6 +34,7 @@ class SceneTeacher(NetworkTeacher):
         opts: tuple[str, ...] = (),
         own_size: bool = True,
         half_precision: bool = False,
+        own_stream: bool = False,
         other_data: bool = False,
     ) -> None:
         """
@@ -43,7 +44,7 @@ class SceneTeacher(NetworkTeacher):
             config_file: of the teacher.
             weights: its checkpoint, which has to fill all of it.
             opts: keys and values on top of the config file.
-            own_size, half_precision: see :class:`NetworkTeacher`.
+            own_size, half_precision, own_stream: see :class:`NetworkTeacher`.
             other_data: the teacher may have been trained on other sets than the student is; then
                 their identities are not compared.
 
@@ -77,6 +78,7 @@ class SceneTeacher(NetworkTeacher):
             cfg.INPUT.FORMAT,
             own_size=own_size,
             half_precision=half_precision,
+            own_stream=own_stream,
         )
         self.shape = network_shape(model)
         self.identities = tuple(own.DATASETS.TRAIN)
