@@ -22,6 +22,7 @@ COMMANDS = {
     "detect": "run a model over images and write a detections file",
     "evaluate": "score a file of detections, by any code, on a test set",
     "compare": "compare two evaluations query by query",
+    "ablate": "train the runs of a plan, and write a table of what each is worth",
     "convert": "turn a published checkpoint into one of kdps",
 }
 

@@ -1,15 +1,24 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""The history in metrics.json when a run starts again in the same folder."""
+"""metrics.json: the history of a run, when it starts again in the same folder and when it is over."""
 
 from __future__ import annotations
 
 import json
 import logging
 from pathlib import Path
+from statistics import mean
 
 from kdps.checkpoint.files import atomic_write
 
 logger = logging.getLogger(__name__)
+
+
+def training_time(path: str | Path) -> tuple[int, float]:
+    """Iterations of a training and the seconds that they took, interruptions not counted."""
+    records = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    timed = [record for record in records if "time" in record]
+    iterations = 1 + max(record["iteration"] for record in timed)
+    return iterations, iterations * mean(record["time"] for record in timed)
 
 
 def prepare_metrics_file(path: str | Path, start_iter: int) -> None:
