@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command import say
+
+from kdps.config.files import config_files as kdps_config_files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,10 +38,7 @@ def in_command(path: Path) -> str:
 
 def config_files(config: str) -> tuple[str, ...]:
     """A config and those it builds on, relative to the repository's root."""
-    found = [config]
-    while base := re.search(r'^_BASE_: *"([^"]+)"', (ROOT / found[-1]).read_text(), re.MULTILINE):
-        found.append(os.path.normpath(Path(found[-1]).parent / base[1]))
-    return tuple(found)
+    return tuple(str(path.relative_to(ROOT)) for path in kdps_config_files(ROOT / config))
 
 
 def step_key(step: Step, before: str) -> str:

@@ -16,12 +16,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from command import say
 from demo import draw_step, environment_of, report_step, train_step
 from steps import ROOT, chain_key, in_command, run_steps
+
+from kdps.engine.metrics_file import training_time
 
 CONFIGS = "configs/synth"
 RESULTS = "docs/results/zoo"
@@ -71,11 +72,13 @@ def run_model(name: str, seed: int, folder: Path) -> int:
         plan, model.with_suffix(".steps"), environment, before=chain_key([data])
     )
     if code == 0:
+        iterations, seconds = training_time(model / "metrics.json")
         content = {
             "key": key,
             "config": config,
             "seed": seed,
-            **training_facts(model / "metrics.json"),
+            "iterations": iterations,
+            "minutes": seconds / 60,
             "report": json.loads(page.with_suffix(".json").read_text()),
         }
         result.parent.mkdir(parents=True, exist_ok=True)
@@ -94,15 +97,6 @@ def run_key(name: str, seed: int) -> str:
 def result_file(name: str, seed: int) -> Path:
     """Where the numbers of a run are kept."""
     return ROOT / RESULTS / f"{name}_s{seed}.json"
-
-
-def training_facts(metrics: Path) -> dict[str, Any]:
-    """``iterations`` and ``minutes`` of a training, interruptions not counted."""
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    timed = [record for record in records if "time" in record]
-    iterations = 1 + max(record["iteration"] for record in timed)
-    seconds = mean(record["time"] for record in timed)
-    return {"iterations": iterations, "minutes": iterations * seconds / 60}
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:

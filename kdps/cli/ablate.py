@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         "--script",
         type=Path,
         metavar="FILE",
-        help="train_net.py of your own, which knows your parts",
+        help="train_net.py that knows parts of your own",
     )
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     parser.set_defaults(run=run)

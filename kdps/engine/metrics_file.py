@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""metrics.json: the history of a run, when it starts again in the same folder and when it is over."""
+"""metrics.json: its history when a run starts again in the same folder, and what it tells."""
 
 from __future__ import annotations
 

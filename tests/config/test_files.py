@@ -5,10 +5,10 @@ import pytest
 
 from kdps.config.files import config_files
 
+BASES = ['_BASE_: "../a.yaml"', "_BASE_: ../a.yaml  # why", "_BASE_: '../a.yaml'"]
 
-@pytest.mark.parametrize(
-    "line", ['_BASE_: "../a.yaml"', "_BASE_: ../a.yaml  # why", "_BASE_: '../a.yaml'"]
-)
+
+@pytest.mark.parametrize("line", BASES)
 def test_a_config_and_those_below(tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     Path("sub").mkdir()
