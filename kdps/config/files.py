@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-_BASE = re.compile(r"""^_BASE_: *["']?([^"'#\n]+?)["']? *(?:#.*)?$""", re.MULTILINE)
+import yaml
 
 
 def config_files(config: str | Path) -> tuple[Path, ...]:
     """A YAML config and those it builds on by ``_BASE_``, as paths beginning like its own."""
-    found = [Path(config)]
-    while base := _BASE.search(found[-1].read_text()):
-        found.append(Path(os.path.normpath(found[-1].parent / base[1])))
-    return tuple(found)
+    path = Path(config)
+    bases = (yaml.safe_load(path.read_text()) or {}).get("_BASE_", [])
+    found = [path]
+    for base in [bases] if isinstance(bases, str) else bases:
+        found += config_files(os.path.normpath(path.parent / base))
+    # Several may build on the same.
+    return tuple(dict.fromkeys(found))

@@ -21,3 +21,14 @@ def test_a_config_and_those_below(tmp_path, monkeypatch, line):
         "a.yaml",
     ]
     assert config_files(tmp_path / "a.yaml") == (tmp_path / "a.yaml",)
+
+
+def test_several_bases_are_named_once(tmp_path):
+    for name, text in (
+        ("a", "X: 1"),
+        ("b", '_BASE_: "a.yaml"'),
+        ("c", '_BASE_: ["b.yaml", "a.yaml", "d.yaml"]'),
+        ("d", ""),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert [path.stem for path in config_files(tmp_path / "c.yaml")] == ["c", "b", "a", "d"]
