@@ -4,7 +4,7 @@
 from kdps.distillation.build import build_distiller, build_teachers
 from kdps.distillation.distiller import Distiller
 from kdps.distillation.ema_teacher import EMATeacher
-from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, DistillLoss, NetworkShape
+from kdps.distillation.losses import DISTILL_LOSS_REGISTRY, DistillLoss, NetworkShape
 from kdps.distillation.scene_teacher import SceneTeacher
 from kdps.distillation.teacher import TEACHER_REGISTRY, Teacher, TeacherOutputs
 

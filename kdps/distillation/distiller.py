@@ -73,7 +73,9 @@ class Distiller(nn.Module):
             stage: with_identities(said, *tables[stage]) if stage in tables else said
             for stage, said in seen.people.items()
         }
-        return {**losses, **self._compare(replace(seen, people=people), teachers)}
+        # What a small difference of cosines would lose in half precision is what losses are about.
+        with torch.autocast(self.device.type, enabled=False):
+            return {**losses, **self._compare(replace(seen, people=people), teachers)}
 
     def _plain(self, batched_inputs: list[dict[str, Any]]) -> Any:
         outputs = self.student(batched_inputs)

@@ -140,7 +140,7 @@ def _part(
         known = ", ".join(sorted(own for own, _ in registry))
         key = f"DISTILLATION.{name}.TYPE" if "TYPE" in node else f"DISTILLATION.{group}"
         raise KdpsError(f"{key}: unknown value {kind!r}; known: {known}")
-    parameters = inspect.signature(registry.get(kind).__init__).parameters
+    parameters = _parameters(registry.get(kind))
     known_keys = {own.upper().rstrip("_") for own in parameters if own not in _GIVEN}
     by_key = {own.upper().rstrip("_"): own for own in parameters}
     arguments = {}
@@ -155,6 +155,21 @@ def _part(
             value, argument.default, f"DISTILLATION.{name}.{key}"
         )
     return kind, arguments
+
+
+def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Arguments of a class, with those that it hands on to what it is derived from."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        own = inspect.signature(base.__init__).parameters
+        found = {**own, **found}
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own.values()):
+            break
+    return {
+        name: own for name, own in found.items() if own.kind is not inspect.Parameter.VAR_KEYWORD
+    }
 
 
 def _as_default(value: Any, default: Any, key: str) -> Any:

@@ -21,4 +21,6 @@ def network_shape(model: nn.Module) -> NetworkShape:
         features={k: v for k, v in shapes.items() if k not in training_only},
         embedding_dims={stage: oim.memory.table.shape[1] for stage, oim in memories.items()},
         num_pids=len(tables[-1]) if tables else 0,
+        stages=tuple(model.stages),
+        dense=hasattr(model, "head_in_features"),
     )

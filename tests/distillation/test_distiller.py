@@ -147,6 +147,20 @@ def test_identities_are_compared_with_the_table_before_the_step(files):
     assert teacher.people["reid"].known.all()
 
 
+def test_losses_run_in_full_precision(files):
+    node = ("DISTILLATION.mean", scene_node(files, OWN_SIZE=False), f"{LOSS}.STAGES", ("reid",))
+    distiller, teachers = parts(*node)
+    mixed = []
+    distiller.losses["ToyLoss"].register_forward_pre_hook(
+        lambda module, args: mixed.append(torch.is_autocast_enabled("cpu"))
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = step(distiller, teachers)
+    assert mixed == [False]
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["loss_kd_toy_reid"].dtype == torch.float32
+
+
 def test_the_mean_of_the_student_follows_it():
     student = build()
     cfg = distilling()

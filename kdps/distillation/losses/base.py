@@ -29,11 +29,15 @@ class NetworkShape:
         features: channels and stride of each map of its backbone, by name.
         embedding_dims: size of an embedding, by stage; a stage that only detects has none.
         num_pids: rows of its lookup tables.
+        stages: names of all its stages.
+        dense: its stage "detector" looks at every cell of a map, and not at regions.
     """
 
     features: Mapping[str, ShapeSpec]
     embedding_dims: Mapping[str, int]
     num_pids: int
+    stages: tuple[str, ...] = ()
+    dense: bool = False
 
 
 class DistillLoss(nn.Module):

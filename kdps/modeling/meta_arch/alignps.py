@@ -43,6 +43,8 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
     the box most.
     """
 
+    stages = ("detector", "reid")
+
     @configurable
     def __init__(
         self,

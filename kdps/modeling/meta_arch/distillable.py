@@ -20,7 +20,12 @@ class Distillable:
 
     A model says how it trains (:meth:`_train`) and what it sees at places that another model chose
     (:meth:`describe_people`). The losses of a plain training are those of :meth:`forward_distill`.
+
+    Attributes:
+        stages: names of what it is asked about people; empty for a model that tells nothing.
     """
+
+    stages: tuple[str, ...] = ()
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by name in training; otherwise see :meth:`PersonSearchInference.inference`.

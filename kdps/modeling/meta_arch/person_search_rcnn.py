@@ -64,6 +64,11 @@ class PersonSearchRCNN(PersonSearchInference, Distillable, GeneralizedRCNN):
     ) -> PersonOutputs:
         return self.roi_heads.describe_people(features, stage, places)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Of its heads."""
+        return tuple(self.roi_heads.stages)
+
     def memories(self) -> Mapping[str, OIMLoss]:
         return self.roi_heads.memories()
 

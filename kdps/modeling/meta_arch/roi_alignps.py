@@ -80,6 +80,11 @@ class ROIAlignPS(AlignPS):
             return self.roi_heads.describe_people(features, stage.removesuffix(_REGIONS), places)
         return super().describe_people(images, features, stage, places)
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those of the cells, then those of the regions."""
+        return *super().stages, *(f"{stage}{_REGIONS}" for stage in self.roi_heads.stages)
+
     def memories(self) -> Mapping[str, OIMLoss]:
         regions = self.roi_heads.memories()
         return {

@@ -1,0 +1,153 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Focal and global distillation of feature maps (FGD)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY
+from kdps.distillation.losses.context_block import ContextBlock
+from kdps.distillation.losses.masks import person_masks
+from kdps.distillation.losses.taps import FeatureLoss, valid_cells
+from kdps.errors import KdpsError
+from kdps.structures.distill_outputs import DistillOutputs
+
+# Weights of the terms by the value of NORMALISE. Those of "sum" are published for two-stage
+# detectors; those of "mean" are ours.
+WEIGHTS = {"sum": (5e-5, 2.5e-5, 5e-5, 5e-7), "mean": (1.0, 0.5, 1.0, 0.1)}
+
+
+def attentions(
+    x: torch.Tensor, valid: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where, and in which channels, a map is strong.
+
+    "Focal and Global Knowledge Distillation for Detectors" (Yang et al., CVPR 2022), equations 4 to
+    7, over the cells that are valid.
+
+    Args:
+        x: (N, C, H, W) map.
+        valid: (N, H, W) bool.
+        temperature: of the softmax.
+
+    Returns:
+        (N, H, W) weights whose sum is the number of valid cells, zero elsewhere; (N, C) weights
+        whose sum is C.
+    """
+    count = valid.sum(dim=(1, 2))[:, None]
+    strength = x.abs()
+    over_channels = strength.mean(dim=1).flatten(1) / temperature
+    over_channels = over_channels.masked_fill(~valid.flatten(1), -torch.inf)
+    spatial = (count * over_channels.softmax(dim=1)).view(valid.shape)
+    over_cells = (strength * valid[:, None]).sum(dim=(2, 3)) / count
+    return spatial, x.shape[1] * (over_cells / temperature).softmax(dim=1)
+
+
+def focal_terms(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    foreground: torch.Tensor,
+    background: torch.Tensor,
+    valid: torch.Tensor,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The sums of FGD's focal distillation, of all images together.
+
+    The paper's equations 8 and 9; the attentions in the first two are the teacher's.
+
+    Args:
+        student, teacher: (N, C, H, W) maps.
+        foreground, background: (N, H, W) masks (see :func:`person_masks`).
+        valid: (N, H, W) bool.
+        temperature: of the attentions.
+
+    Returns:
+        squared differences on people and elsewhere, weighted by mask and attentions; absolute
+        differences of the attentions.
+    """
+    spatial, channel = attentions(teacher, valid, temperature)
+    own_spatial, own_channel = attentions(student, valid, temperature)
+    squares = torch.einsum("nchw,nc->nhw", (student - teacher).square(), channel) * spatial
+    shift = (own_spatial - spatial).abs().sum() + (own_channel - channel).abs().sum()
+    return (squares * foreground).sum(), (squares * background).sum(), shift
+
+
+@DISTILL_LOSS_REGISTRY.register()
+class FocalGlobalFeature(FeatureLoss):
+    """FGD: people and background apart, attentions, and the global context.
+
+    The context blocks of both sides are trained with the student, as published; no gradient reaches
+    the teacher.
+    """
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.5,
+        normalise: str = "mean",
+        foreground: float | None = None,
+        background: float | None = None,
+        attention: float | None = None,
+        relation: float | None = None,
+        **kwargs,
+    ) -> None:
+        """
+        Args:
+            temperature: of the attentions; 0.5 for two-stage detectors, 0.8 for FCOS.
+            normalise: "sum" divides the published sums by the number of images, so that they grow
+                with resolution and channels. "mean" (ours) does not: the masked terms are divided
+                by the channels, as the masks sum up to one per box and per image, and foreground
+                also by the boxes; attentions and context are means over their numbers.
+            foreground, background, attention, relation: weights of the terms; None takes those of
+                two-stage detectors for "sum" (FCOS has 1.6e-3, 8e-4, 8e-4 and 8e-6), and 1, 0.5, 1
+                and 0.1 for "mean".
+            kwargs: see :class:`FeatureLoss`.
+
+        Raises:
+            KdpsError: an unknown normalisation, a temperature of 0 or less; otherwise as
+                :class:`FeatureLoss`.
+        """
+        super().__init__(**kwargs)
+        if normalise not in WEIGHTS:
+            raise KdpsError(f"NORMALISE: unknown value {normalise!r}; known: {', '.join(WEIGHTS)}")
+        if temperature <= 0:
+            raise KdpsError(f"TEMPERATURE: must be above 0, not {temperature}")
+        given = (foreground, background, attention, relation)
+        self.weights = [
+            default if own is None else own
+            for own, default in zip(given, WEIGHTS[normalise], strict=True)
+        ]
+        self.temperature = temperature
+        self.normalise = normalise
+        self.own_context = nn.ModuleList(map(ContextBlock, self.channels))
+        self.their_context = nn.ModuleList(map(ContextBlock, self.channels))
+
+    def forward(self, student: DistillOutputs, teacher: DistillOutputs) -> dict[str, torch.Tensor]:
+        terms = []
+        for i, (own, theirs) in enumerate(self.compared(student, teacher)):
+            size = own.shape[-2:]
+            valid = valid_cells(student, size)
+            masks = person_masks(student, size)
+            focal = focal_terms(own, theirs, *masks, valid, self.temperature)
+            contexts = self.own_context[i](own, valid), self.their_context[i](theirs, valid)
+            squares = (contexts[0] - contexts[1]).square().sum(dim=1)[valid].sum()
+            counts = self._counts(student, own, valid)
+            pairs = zip((*focal, squares), counts, self.weights, strict=True)
+            terms.append(torch.stack([weight * term / count for term, count, weight in pairs]))
+        foreground, background, attention, relation = torch.stack(terms).mean(dim=0)
+        return {
+            "loss_kd_focal": foreground + background,
+            "loss_kd_attention": attention,
+            "loss_kd_global": relation,
+        }
+
+    def _counts(self, student: DistillOutputs, own: torch.Tensor, valid: torch.Tensor) -> list:
+        """What each term is divided by."""
+        images, channels = own.shape[:2]
+        if self.normalise == "sum":
+            return [images] * 4
+        people = max(sum(map(len, student.targets)), 1)
+        cells = valid.sum()
+        numbers = cells + images * channels
+        return [people * channels, images * channels, numbers, cells * channels]

@@ -1,0 +1,66 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""The teacher's lookup table as what the student's embeddings are to match."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, NetworkShape
+from kdps.distillation.losses.people import PeopleLoss
+from kdps.errors import KdpsError
+from kdps.modeling.losses import oim_loss
+from kdps.structures.distill_outputs import DistillOutputs
+
+
+@DISTILL_LOSS_REGISTRY.register()
+class TeacherTable(PeopleLoss):
+    """OIM's loss against the lookup table of the teacher, which stays as it is.
+
+    "Knowledge Distillation for End-to-End Person Search" (Munjal et al., BMVC 2019), which puts
+    such a table in the place of the student's own; here it stands beside it. Identities that the
+    teacher does not know take no part. Where embeddings have other sizes, a linear layer brings the
+    student's to the teacher's.
+    """
+
+    needs_identities = True
+
+    def __init__(
+        self, *, student: NetworkShape, teacher: NetworkShape, scale: float = 30.0, **kwargs
+    ) -> None:
+        """
+        Args:
+            student, teacher: see :class:`DistillLoss`.
+            scale: factor on the cosines.
+            kwargs: see :class:`PeopleLoss`.
+
+        Raises:
+            KdpsError: a scale of 0 or less; otherwise as :class:`PeopleLoss`.
+        """
+        super().__init__(student=student, teacher=teacher, **kwargs)
+        if scale <= 0:
+            raise KdpsError(f"SCALE: must be above 0, not {scale}")
+        self.scale = scale
+        # The stage that answers for one that the teacher does not have is its last.
+        last = list(teacher.embedding_dims.values())[-1]
+        self.projections = nn.ModuleDict()
+        for stage in self.stages:
+            own, theirs = student.embedding_dims[stage], teacher.embedding_dims.get(stage, last)
+            if own != theirs:
+                self.projections[stage] = nn.Linear(own, theirs, bias=False)
+
+    def forward(self, student: DistillOutputs, teacher: DistillOutputs) -> dict[str, torch.Tensor]:
+        losses = []
+        for stage, own, theirs, rows in self.people(student, teacher):
+            embeddings = own.embeddings[rows].float()
+            if stage in self.projections:
+                embeddings = F.normalize(self.projections[stage](embeddings).float())
+            pids = own.pids[rows]
+            # The table of an unlabelled person has no row; the index is not looked at.
+            known = (pids >= 0) & theirs.known[pids.clamp(min=0)]
+            empty = theirs.table.new_zeros(0, theirs.table.shape[1])
+            loss = oim_loss(embeddings[known], pids[known], theirs.table, empty, self.scale)
+            # Without anybody, the projection remains a part of the graph.
+            losses.append(loss + 0.0 * embeddings.sum())
+        return {"loss_kd_table": torch.stack(losses).mean()}
