@@ -47,15 +47,26 @@ class DistillationHook(HookBase):
 
     @classmethod
     def from_config(
-        cls, cfg: CfgNode, distiller: Distiller, teachers: Mapping[str, Teacher]
+        cls,
+        cfg: CfgNode,
+        distiller: Distiller,
+        teachers: Mapping[str, Teacher],
+        scale: float = 1.0,
     ) -> DistillationHook:
-        """The hook of ``DISTILLATION``."""
+        """The hook of ``DISTILLATION``.
+
+        Args:
+            cfg: the config.
+            distiller, teachers: see above.
+            scale: factor on all iterations, where ``SOLVER.REFERENCE_WORLD_SIZE`` has scaled those
+                of the solver.
+        """
         node = cfg.DISTILLATION
         return cls(
             distiller,
             teachers,
-            warmup=node.WARMUP_ITERS,
-            stop=node.STOP_ITER,
+            warmup=round(node.WARMUP_ITERS * scale),
+            stop=-1 if node.STOP_ITER < 0 else round(node.STOP_ITER * scale),
             schedule=node.SCHEDULE,
         )
 

@@ -59,6 +59,7 @@ class PersonSearchTrainer(DefaultTrainer):
         # Not DefaultTrainer's: it wraps the model in a way that CPU modules refuse, and hard-codes
         # the checkpointer that its hooks capture.
         TrainerBase.__init__(self)
+        max_iter = cfg.SOLVER.MAX_ITER
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         student = model = self.build_model(cfg)
         # What is saved beside the student.
@@ -68,7 +69,9 @@ class PersonSearchTrainer(DefaultTrainer):
             teachers = build_teachers(cfg, student)
             model = build_distiller(cfg, student, teachers)
             adapters["adapters"] = model.losses
-            self._distillation = DistillationHook.from_config(cfg, model, teachers)
+            self._distillation = DistillationHook.from_config(
+                cfg, model, teachers, scale=cfg.SOLVER.MAX_ITER / max_iter
+            )
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         model = wrap_for_training(model)

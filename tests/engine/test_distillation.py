@@ -148,6 +148,22 @@ def test_distillation_warms_up_and_stops(
     assert calls == [4] * 5
 
 
+def test_its_iterations_are_scaled_with_those_of_the_solver(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    distil = (
+        *from_scene(files),
+        *("DISTILLATION.WARMUP_ITERS", 2, "DISTILLATION.STOP_ITER", 6),
+    )
+    # Made for two processes: one has half the batch, and twice the iterations.
+    scaled = ("SOLVER.REFERENCE_WORLD_SIZE", 2, "LOG.PERIOD", 1, "TEST.EVAL_PERIOD", 0)
+    cfg = cfg_of(tmp_path, *scaled, distil=distil)
+    cfg.DATASETS.TEST = ()
+    train(cfg)
+    factors = [r["kd/weight"] for r in records(tmp_path) if "kd/weight" in r]
+    assert factors == [0.25, 0.5, 0.75] + [1.0] * 9 + [0.0] * 4
+
+
 def test_the_optimizer_has_student_and_adapters_only(files: dict[str, str], tmp_path: Path) -> None:
     trainer = PersonSearchTrainer(cfg_of(tmp_path, distil=from_scene(files)))
     trained = [p for group in trainer.optimizer.param_groups for p in group["params"]]
