@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 import math
 from collections.abc import Mapping
@@ -75,8 +77,8 @@ def loss_settings(cfg: CfgNode) -> list[PartSettings]:
                 f"DISTILLATION.{name}.TEACHER: {teacher!r} is none of DISTILLATION.TEACHERS "
                 f"({', '.join(teachers) or 'empty'})"
             )
-        weight = node.get("WEIGHT", 1.0)
-        if not (isinstance(weight, (int, float)) and math.isfinite(weight) and weight >= 0):
+        weight = _as_default(node.get("WEIGHT", 1.0), 1.0, f"DISTILLATION.{name}.WEIGHT")
+        if not (math.isfinite(weight) and weight >= 0):
             raise KdpsError(f"DISTILLATION.{name}.WEIGHT: must be 0 or more, not {weight!r}")
         found.append(PartSettings(name, kind, arguments, teacher, float(weight)))
     return found
@@ -174,6 +176,10 @@ def _parameters(kind: type) -> dict[str, inspect.Parameter]:
 
 def _as_default(value: Any, default: Any, key: str) -> Any:
     """The value in the type of the default, where the two can be taken for each other."""
+    if isinstance(value, str) and not isinstance(default, str):
+        # A new node comes as YAML reads it: ("p3",) and 1e-3 are words there.
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
     if isinstance(value, list):
         value = tuple(value)
     if default is inspect.Parameter.empty or default is None or value is None:

@@ -11,11 +11,11 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from narrow_configs import load, narrow
 from torch import nn
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
-from kdps.config import get_cfg
 from kdps.engine.optimizer import build_clipped_optimizer
 from kdps.utils.testing import make_test_batch, make_training_batch
 
@@ -29,33 +29,8 @@ CONFIGS = sorted(
 names = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 
 
-def load(path):
-    cfg = get_cfg()
-    cfg.merge_from_file(str(path))
-    return cfg
-
-
 def test_there_are_configs():
     assert len(CONFIGS) >= 4
-
-
-def narrow(cfg):
-    """A model so small that it trains a step in a second, for five identities."""
-    small = [
-        *("MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 8),
-        *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 8),
-        *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 50, "MODEL.RPN.POST_NMS_TOPK_TEST", 10),
-        *("MODEL.TIMM.NAME", "convnext_atto"),
-        *("MODEL.COAT.DIM", 32, "MODEL.COAT.OUTPUT_CHANNELS", 32, "MODEL.COAT.NUM_HEADS", 2),
-        # What the trainer takes from the training set.
-        *("MODEL.REID_HEAD.NUM_PIDS", 5, "MODEL.REID_HEAD.QUEUE_SIZE", 4),
-    ]
-    if cfg.MODEL.RESNETS.DEPTH >= 50:
-        # Detectron2 builds smaller depths in their own width only.
-        small += ["MODEL.RESNETS.STEM_OUT_CHANNELS", 4, "MODEL.RESNETS.RES2_OUT_CHANNELS", 8]
-        small += ["MODEL.RESNETS.WIDTH_PER_GROUP", 2]
-    cfg.merge_from_list(small)
-    return cfg
 
 
 @names

@@ -68,6 +68,10 @@ FAULTS = {
         (f"{LOSS}.POWER", True),
         "DISTILLATION.ToyLoss.POWER: must be of type float, not bool (True)",
     ),
+    "weight in words": (
+        (f"{LOSS}.WEIGHT", "much"),
+        "DISTILLATION.ToyLoss.WEIGHT: must be of type float, not str ('much')",
+    ),
     "negative weight": (
         (f"{LOSS}.WEIGHT", -0.5),
         "DISTILLATION.ToyLoss.WEIGHT: must be 0 or more, not -0.5",
@@ -134,6 +138,19 @@ def test_the_node_of_a_loss_that_is_left_out_may_stay():
     cfg = distilling("DISTILLATION.ToyIdentityLoss.WEIGHT", 2.0)
     check_distillation(cfg)
     assert [own.name for own in loss_settings(cfg)] == ["ToyLoss"]
+
+
+def test_values_that_are_words_in_yaml_are_read_as_in_other_nodes(tmp_path):
+    file = tmp_path / "distil.yaml"
+    file.write_text(
+        "DISTILLATION:\n  ENABLED: True\n  TEACHERS: ('mean',)\n  LOSSES: ('ToyLoss',)\n"
+        "  mean:\n    TYPE: 'EMATeacher'\n"
+        "  ToyLoss:\n    STAGES: ('reid',)\n    POWER: 1e-3\n    WEIGHT: 1e-2\n"
+        "    FEATURE: 'res4'\n"
+    )
+    (loss,) = loss_settings(load_cfg(str(file)))
+    assert loss.arguments == {"stages": ("reid",), "power": 0.001, "feature": "res4"}
+    assert loss.weight == 0.01
 
 
 def test_the_command_line_reaches_nodes_that_no_file_has(tmp_path):
