@@ -12,7 +12,8 @@ import yaml
 def config_files(config: str | Path) -> tuple[Path, ...]:
     """A YAML config and those it builds on by ``_BASE_``, as paths beginning like its own."""
     path = Path(config)
-    bases = (yaml.safe_load(path.read_text()) or {}).get("_BASE_", [])
+    content = yaml.safe_load(path.read_text())
+    bases = content.get("_BASE_", []) if isinstance(content, dict) else []
     found = [path]
     for base in [bases] if isinstance(bases, str) else bases:
         found += config_files(os.path.normpath(path.parent / base))
