@@ -23,10 +23,11 @@ from kdps.engine.trainer import PersonSearchTrainer
 from kdps.modeling import REID_HEADS_REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("datasets/*.md")]
+FOLDERS = ("", "docs/", "datasets/", "projects/", "projects/*/")
+DOCUMENTS = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.md"))]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_files(path):
     text = path.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -34,16 +35,18 @@ def test_links_lead_to_files(path):
             assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_make_targets_exist(path):
     known = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     used = re.findall(r"^(?:[A-Z0-9_]+=\S+ )*make ([a-z-]+)|`make ([a-z-]+)`", path.read_text())
     assert {a or b for a, b in used} <= set(known)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configs_exist(path):
-    for name in re.findall(r"configs/[\w./-]+\.yaml", path.read_text(encoding="utf-8")):
+    for name in re.findall(
+        r"(?:projects/\w+/)?configs/[\w./-]+\.yaml", path.read_text(encoding="utf-8")
+    ):
         assert (ROOT / name).exists(), name
 
 
