@@ -13,6 +13,7 @@ from detectron2.structures import ImageList
 from torch import nn
 from torch.nn import functional as F
 
+from kdps.distillation.feature_cache import FeatureCache
 from kdps.distillation.identities import tables_of, with_identities
 from kdps.distillation.teacher import (
     DescribedPeople,
@@ -41,6 +42,7 @@ class NetworkTeacher(Teacher):
         own_size: bool = True,
         half_precision: bool = False,
         own_stream: bool = False,
+        cache: FeatureCache | None = None,
     ) -> None:
         """
         Args:
@@ -51,6 +53,7 @@ class NetworkTeacher(Teacher):
             own_size: resize images to the size that the teacher is tested with; else it takes the
                 student's as they are.
             half_precision: run it in mixed precision, whatever the student does.
+            cache: keeps the feature maps.
             own_stream: on a GPU, see the batch on a CUDA stream of its own, beside the student.
         """
         self.name = name
@@ -58,6 +61,7 @@ class NetworkTeacher(Teacher):
         self.flip_channels = student_format != cfg.INPUT.FORMAT
         self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if own_size else None
         self.half_precision = half_precision
+        self.cache = cache
         on_gpu = model.device.type == "cuda"
         self.stream = torch.cuda.Stream(model.device) if own_stream and on_gpu else None
 
@@ -73,7 +77,10 @@ class NetworkTeacher(Teacher):
         records = [self._own_input(record) for record in batched_inputs]
         images = self.model.preprocess_image(records)
         with self.precision():
-            features = self.model._describe(images)
+            if self.cache is None:
+                features = self.model._describe(images)
+            else:
+                features = self.cache.describe(images, self.model._describe)
         return NetworkOutputs(self, images, features)
 
     def precision(self) -> torch.autocast:

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from torch import nn
 
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer, local_weights
+from kdps.checkpoint.fingerprint import weights_hash
 from kdps.checkpoint.formats import read_weights
+from kdps.distillation.feature_cache import FeatureCache
 from kdps.distillation.network_teacher import NetworkTeacher
 from kdps.distillation.shapes import network_shape
 from kdps.distillation.teacher import TEACHER_REGISTRY
@@ -36,6 +40,7 @@ class SceneTeacher(NetworkTeacher):
         half_precision: bool = False,
         own_stream: bool = False,
         other_data: bool = False,
+        cache: str = "",
     ) -> None:
         """
         Args:
@@ -47,6 +52,9 @@ class SceneTeacher(NetworkTeacher):
             own_size, half_precision, own_stream: see :class:`NetworkTeacher`.
             other_data: the teacher may have been trained on other sets than the student is; then
                 their identities are not compared.
+            cache: folder where its feature maps are kept between epochs and runs, by the pixels
+                they are of; worth it where the same inputs come again (one training size, no
+                crops) and the disk is large. Empty: none.
 
         Raises:
             KdpsError: a file is missing or does not fit; the message names key and file.
@@ -71,6 +79,9 @@ class SceneTeacher(NetworkTeacher):
             raise KdpsError(
                 f"{key}.WEIGHTS: {str(error).removeprefix('MODEL.WEIGHTS: ')}"
             ) from error
+        kept = None
+        if cache:
+            kept = FeatureCache(cache, _fingerprint(model, own, half_precision))
         super().__init__(
             name,
             model,
@@ -79,9 +90,16 @@ class SceneTeacher(NetworkTeacher):
             own_size=own_size,
             half_precision=half_precision,
             own_stream=own_stream,
+            cache=kept,
         )
         self.shape = network_shape(model)
         self.identities = tuple(own.DATASETS.TRAIN)
+
+
+def _fingerprint(model: nn.Module, cfg: CfgNode, half_precision: bool) -> str:
+    """Digest of all that decides the maps of an input."""
+    decisive = f"{weights_hash(model)} {half_precision} {cfg.MODEL.dump()}"
+    return hashlib.sha256(decisive.encode()).hexdigest()
 
 
 def _teacher_config(key: str, config_file: str, opts: tuple[str, ...]) -> CfgNode:

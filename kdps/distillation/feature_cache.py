@@ -1,0 +1,106 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Feature maps of a frozen teacher, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from detectron2.structures import ImageList
+
+from kdps.checkpoint.files import atomic_write
+from kdps.errors import KdpsError
+
+logger = logging.getLogger(__name__)
+
+Features = dict[str, torch.Tensor]
+
+
+class FeatureCache:
+    """Maps by the pixels that they were computed from.
+
+    A file belongs to one input of the network, padding and all, so that whatever augmentation does
+    not repeat is computed anew, and what it repeats is not. Several processes may share a folder.
+    Maps are large: a set of N images takes about N times the bytes of one image's maps, twice that
+    with random flips.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        """
+        Args:
+            folder: where the files lie; made if it is not there.
+            fingerprint: of all that decides the maps of an input: weights and config.
+
+        Raises:
+            KdpsError: the folder cannot be made.
+        """
+        self.folder = Path(folder) / fingerprint[:16]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KdpsError(f"{folder}: cannot be made ({error.strerror})") from error
+        self.hits = self.misses = 0
+
+    def describe(self, images: ImageList, network: Callable[[ImageList], Features]) -> Features:
+        """The maps of a batch, those that are not there computed by ``network`` and kept.
+
+        Args:
+            images: normalised and padded.
+            network: to maps of a batch; those of one image do not depend on the others.
+        """
+        paths = [
+            self.folder / f"{_digest(pixels, size)}.pt"
+            for pixels, size in zip(images.tensor, images.image_sizes, strict=True)
+        ]
+        found = [_read(path) for path in paths]
+        missing = [i for i, own in enumerate(found) if own is None]
+        self.hits += len(found) - len(missing)
+        self.misses += len(missing)
+        if missing:
+            sizes = [images.image_sizes[i] for i in missing]
+            computed = network(ImageList(images.tensor[missing], sizes))
+            for row, i in enumerate(missing):
+                # Cloned, as a slice would be saved with all of its batch.
+                found[i] = {name: own[row].clone() for name, own in computed.items()}
+                _write(paths[i], found[i])
+        device = images.tensor.device
+        return {name: torch.stack([own[name].to(device) for own in found]) for name in found[0]}
+
+
+def _digest(pixels: torch.Tensor, size: tuple[int, int]) -> str:
+    digest = hashlib.blake2b(f"{tuple(size)} {tuple(pixels.shape)}".encode(), digest_size=20)
+    digest.update(pixels.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checksum(features: Features) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for name, own in sorted(features.items()):
+        digest.update(f"{name} {own.dtype} {tuple(own.shape)}".encode())
+        # As bytes, since NumPy does not know all types.
+        digest.update(own.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> Features | None:
+    """The maps in a file; None if there is none, or it is damaged, which is told."""
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["checksum"] == _checksum(content["features"]):
+            return content["features"]
+        reason = "its checksum is wrong"
+    except Exception as error:  # unpickling damaged bytes raises nearly anything
+        reason = str(error).partition("\n")[0]
+    logger.warning("%s is damaged (%s) and computed anew", path, reason)
+    return None
+
+
+def _write(path: Path, features: Features) -> None:
+    kept = {name: own.cpu() for name, own in features.items()}
+    with atomic_write(path) as stream:
+        torch.save({"features": kept, "checksum": _checksum(kept)}, stream)
