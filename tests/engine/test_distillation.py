@@ -16,11 +16,14 @@ from short_training import assert_equal, train, weights
 from toy_distillation import distilling
 
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
+from kdps.config.validation import check_cfg
 from kdps.distillation.distiller import Distiller
 from kdps.distillation.network_teacher import NetworkTeacher
 from kdps.engine.distillation import DistillationHook, student_of
+from kdps.engine.predictor import load_for_inference
 from kdps.engine.trainer import PersonSearchTrainer
 from kdps.errors import KdpsError
+from kdps.train_net import evaluate
 from kdps.utils.testing_set import tiny_training_cfg
 
 MEAN = ("DISTILLATION.mean.MOMENTUM", 0.5)
@@ -173,8 +176,20 @@ def test_the_optimizer_has_student_and_adapters_only(files: dict[str, str], tmp_
     assert student_of(student) is student
 
 
+GONE = {"CONFIG_FILE": "no.yaml", "WEIGHTS": "no.pth"}
+
+
+def test_the_trained_student_is_evaluated_and_used_without_its_teacher(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    cfg = cfg_of(tmp_path, distil=("DISTILLATION.mean", scene_node(GONE)))
+    cfg.MODEL.WEIGHTS, cfg.MODEL.FROM_SCRATCH = str(uninterrupted / "model_final.pth"), False
+    check_cfg(cfg, eval_only=True)
+    assert "mAP" in evaluate(cfg)["person_search"]
+    assert type(load_for_inference(cfg)).__name__ == "PersonSearchRCNN"
+
+
 def test_a_missing_teacher_ends_the_run_before_it_begins(tmp_path: Path) -> None:
-    gone = {"CONFIG_FILE": "no.yaml", "WEIGHTS": "no.pth"}
     with pytest.raises(KdpsError, match=r"DISTILLATION.mean.CONFIG_FILE: no such file: no.yaml"):
-        PersonSearchTrainer(cfg_of(tmp_path, distil=("DISTILLATION.mean", scene_node(gone))))
+        PersonSearchTrainer(cfg_of(tmp_path, distil=("DISTILLATION.mean", scene_node(GONE))))
     assert not list(tmp_path.iterdir())
