@@ -90,4 +90,4 @@ class PixelNormAwareROIHeads(NormAwareROIHeads):
 
     def _scores(self, outputs: NormAwarePredictions, counts: list[int]) -> list[torch.Tensor]:
         means = outputs.person_logits.sigmoid().mean(dim=(1, 2)).split(counts)
-        return [scores / scores.max() if len(scores) else scores for scores in means]
+        return [x / x.max().clamp(min=1e-30) if len(x) else x for x in means]

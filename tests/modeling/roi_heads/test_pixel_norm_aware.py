@@ -99,6 +99,11 @@ def test_scores_are_means_over_the_best_of_the_image(heads):
     assert len(none) == 0
     # What the other image scores does not matter.
     assert second.tolist() == [1.0]
+    # So far below zero that all sigmoids are zero.
+    outputs = NormAwarePredictions(
+        torch.zeros(1, 4), torch.full((1, 1, 2), -200.0), torch.ones(1, 2)
+    )
+    assert heads._scores(outputs, [1])[0].tolist() == [0.0]
 
 
 def test_detections_of_a_batch_are_those_of_its_images(heads, features):
