@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +26,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from measure import conditions, seconds
 
 import kdps.data  # noqa: F401  registers the sets
 import kdps.modeling  # noqa: F401  registers the architectures
 from kdps.distillation import Distiller, build_distiller, build_teachers
 from kdps.engine.optimizer import build_clipped_optimizer
 from kdps.engine.setup import load_cfg
-from kdps.utils.environment import git_commit, machine, versions
 from kdps.utils.testing import make_training_batch
 
 
@@ -74,7 +72,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(args.repeat + 1):
         for name, work in sides.items():
-            times[name].append(_seconds(work, cfg.MODEL.DEVICE))
+            times[name].append(seconds(work, cfg.MODEL.DEVICE))
     # The first turn warms up.
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     beyond = medians["distilled"] - medians["student"] - medians["teacher"]
@@ -86,10 +84,7 @@ def main() -> None:
         "seconds": medians,
         "beyond_the_teacher_of_a_step": beyond / medians["student"],
         "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "commit": git_commit(),
-        "machine": machine(),
-        "versions": versions(),
+        **conditions(),
     }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
@@ -151,16 +146,6 @@ def _step(losses: Callable[[], dict[str, torch.Tensor]], optimizer: torch.optim.
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     optimizer.step()
-
-
-def _seconds(work: Callable[[], Any], device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

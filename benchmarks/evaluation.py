@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import conditions
 from scipy.io import loadmat
 
 from kdps.cli.data_source import add_source_arguments, sources_of
@@ -37,7 +38,6 @@ from kdps.evaluation.detections_file import load_detections
 from kdps.evaluation.pipeline import run_search
 from kdps.evaluation.settings import SearchSettings, published_set
 from kdps.structures.detections import Detections
-from kdps.utils.environment import git_commit, machine, versions
 
 _QUERIES_PER_BLOCK = 128
 
@@ -81,10 +81,7 @@ def main() -> None:
         },
         "cpu_so_far_s": time.process_time() - cpu,
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-        "load": os.getloadavg()[0],
-        "commit": git_commit(),
-        "machine": machine(),
-        "versions": versions(),
+        **conditions(),
     }
     if args.peer:
         peer = _time_peer(args, source.root, protocol, records, detections, is_prw)

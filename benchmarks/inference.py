@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +26,7 @@ from typing import Any
 import torch
 import torchvision
 from detectron2.modeling import build_model
+from measure import conditions, seconds
 from torch import nn
 
 import kdps.modeling  # noqa: F401  registers the architecture
@@ -35,7 +34,6 @@ from kdps.checkpoint.convert import convert
 from kdps.data.transforms import floored_size
 from kdps.engine.setup import load_cfg
 from kdps.modeling.inference import prepare_for_inference
-from kdps.utils.environment import git_commit, machine, versions
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CONFIG = _ROOT / "configs" / "CUHK-SYSU" / "seqnet_R_50_C4.yaml"
@@ -68,7 +66,7 @@ def main() -> None:
         difference = _compare(sides["peer"][1]()[0], sides[f"kdps, batch of {size}"][1]()[0])
         for _ in range(args.repeat):
             for name, (count, work) in sides.items():
-                times[name].append(_seconds(work, args.device) / count)
+                times[name].append(seconds(work, args.device) / count)
     medians = {name: statistics.median(values) for name, values in times.items()}
     found = {
         "image": list(args.size),
@@ -80,10 +78,7 @@ def main() -> None:
         "largest_difference": difference,
         "peak_GiB": _peak(args.device),
         "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "commit": git_commit(),
-        "machine": machine(),
-        "versions": versions(),
+        **conditions(),
     }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
@@ -188,14 +183,6 @@ def _compare(peer: dict[str, torch.Tensor], ours: dict[str, Any]) -> dict[str, f
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max()) if one.numel() else 0.0
-
-
-def _seconds(work: Callable[[], Any], device: str) -> float:
-    start = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def _peak(device: str) -> float:

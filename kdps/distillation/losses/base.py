@@ -11,6 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import nn
 
+from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs
 
 DISTILL_LOSS_REGISTRY = Registry("DISTILL_LOSS")
@@ -75,3 +76,24 @@ class DistillLoss(nn.Module):
             the student, where nothing in the batch can be compared.
         """
         raise NotImplementedError
+
+
+def chosen_stages(
+    asked: tuple[str, ...], known: tuple[str, ...], kind: str = ""
+) -> tuple[str, ...]:
+    """The stages of a student that a loss is for.
+
+    Args:
+        asked: the setting; empty: all.
+        known: stages that the student has.
+        kind: what is special about them, for the message: " that embeds".
+
+    Raises:
+        KdpsError: one that is asked for is not known, or none is.
+    """
+    unknown = [name for name in asked if name not in known]
+    if unknown or not known:
+        name = f" {unknown[0]!r}" if unknown else ""
+        has = ", ".join(known) or "none"
+        raise KdpsError(f"STAGES: the student has no stage{name}{kind} (it has {has})")
+    return asked or known

@@ -9,7 +9,12 @@ import torch
 from fvcore.nn import giou_loss
 from torch.nn import functional as F
 
-from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, DistillLoss, NetworkShape
+from kdps.distillation.losses.base import (
+    DISTILL_LOSS_REGISTRY,
+    DistillLoss,
+    NetworkShape,
+    chosen_stages,
+)
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs
 
@@ -60,12 +65,7 @@ class _PlacesLoss(DistillLoss):
             KdpsError: the student has no such stage, or the teacher cannot be asked about it.
         """
         super().__init__(student=student, teacher=teacher)
-        unknown = [name for name in stages if name not in student.stages]
-        if unknown or not student.stages:
-            known = ", ".join(student.stages) or "none"
-            asked = f" {unknown[0]!r}" if unknown else ""
-            raise KdpsError(f"STAGES: the student has no stage{asked} (it has {known})")
-        self.stages = stages or student.stages
+        self.stages = chosen_stages(stages, student.stages)
         if "detector" in self.stages and student.dense and not teacher.dense:
             raise KdpsError(
                 "STAGES: 'detector' of the student looks at every cell of a map, which a teacher "

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from kdps.distillation.losses.base import DistillLoss, NetworkShape
-from kdps.errors import KdpsError
+from kdps.distillation.losses.base import DistillLoss, NetworkShape, chosen_stages
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs
 
 
@@ -34,12 +33,7 @@ class PeopleLoss(DistillLoss):
             KdpsError: the student has no such stage.
         """
         super().__init__(student=student, teacher=teacher)
-        unknown = [name for name in stages if name not in student.embedding_dims]
-        if unknown or not student.embedding_dims:
-            known = ", ".join(student.embedding_dims) or "none"
-            asked = f" {unknown[0]!r}" if unknown else ""
-            raise KdpsError(f"STAGES: the student has no stage{asked} that embeds (it has {known})")
-        self.stages = stages or tuple(student.embedding_dims)
+        self.stages = chosen_stages(stages, tuple(student.embedding_dims), " that embeds")
         self.unlabelled = unlabelled
 
     def people(
