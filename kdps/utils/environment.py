@@ -15,6 +15,8 @@ import kdps
 from kdps.utils.cpus import available_cpus
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "numpy", "opencv-python-headless")
+# Pathspecs of git: the tracked files that can change a number.
+_DECIDES = (".", ":!*.md", ":!docs/results")
 
 
 def versions() -> dict[str, str]:
@@ -31,6 +33,9 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of the checkout that kdps runs from, with "+changes" if files differ from it.
 
+    Pages and the results of earlier runs decide no number: a command that writes a table into them
+    leaves the commit of the next run as it is.
+
     Returns:
         None if kdps does not run from its own git checkout.
     """
@@ -39,7 +44,7 @@ def git_commit() -> str | None:
         return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *_DECIDES)
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit}+changes" if changed else commit
