@@ -143,17 +143,17 @@ class NetworkOutputs(TeacherOutputs):
     def _describe_stage(
         self, stage: str, places: Places, factors: list[tuple[float, float]]
     ) -> PersonOutputs:
+        model = self.teacher.model
+        answering = model.answering_stage(stage)
         with self.teacher.precision():
-            said = self.teacher.model.describe_people(
-                self.images, self.features, stage, scale_places(places, factors)
+            said = model.describe_people(
+                self.images, self.features, answering, scale_places(places, factors)
             )
         back = [
             said.boxes.new_tensor([1 / x, 1 / y, 1 / x, 1 / y]).expand(len(own), 4)
             for own, (x, y) in zip(places.boxes, factors, strict=True)
         ]
         said = replace(said, places=places, boxes=said.boxes * torch.cat(back))
-        if said.embeddings is None or not self.tables:
+        if said.embeddings is None or answering not in self.tables:
             return said
-        # The stage that answers for one that the teacher does not have is its last.
-        last = list(self.tables)[-1]
-        return with_identities(said, *self.tables[stage if stage in self.tables else last])
+        return with_identities(said, *self.tables[answering])

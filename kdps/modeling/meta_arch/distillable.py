@@ -65,6 +65,10 @@ class Distillable:
         """Losses of one training step, and what each stage says of the people it trained on."""
         raise NotImplementedError
 
+    def answering_stage(self, stage: str) -> str:
+        """The stage that answers for one of another model: that of its name, or the last."""
+        return stage if stage in self.stages else self.stages[-1]
+
     def describe_people(
         self,
         images: ImageList,
@@ -72,12 +76,12 @@ class Distillable:
         stage: str,
         places: Places,
     ) -> PersonOutputs:
-        """What a stage says of given places; the last stage answers for one that there is not.
+        """What a stage says of given places.
 
         Args:
             images: as :meth:`PersonSearchInference.preprocess_image` makes them.
             features: their feature maps.
-            stage: "detector", "reid" or another name, maybe of a stage of another model.
+            stage: one of :attr:`stages`, see :meth:`answering_stage`.
             places: in pixels of the network input.
         """
         raise NotImplementedError
