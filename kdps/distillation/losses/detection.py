@@ -16,7 +16,7 @@ from kdps.distillation.losses.base import (
     chosen_stages,
 )
 from kdps.errors import KdpsError
-from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs
+from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
 # Values of AVERAGE: by what the sum over places is divided.
 AVERAGES = ("places", "people")
@@ -82,7 +82,11 @@ class _PlacesLoss(DistillLoss):
 
 @DISTILL_LOSS_REGISTRY.register()
 class DetectionResponse(_PlacesLoss):
-    """:func:`score_loss` over the places of a batch, averaged over the stages."""
+    """:func:`score_loss` over the places of a batch, averaged over the stages.
+
+    Of a dense head, cells in the padding of their image are left out: it is not the same in both
+    networks.
+    """
 
     def __init__(
         self,
@@ -118,9 +122,22 @@ class DetectionResponse(_PlacesLoss):
             each = score_loss(
                 own.person_logits, theirs.person_logits.detach(), self.temperature, self.focus
             )
-            count = own.is_person.sum() if self.average == "people" else own.is_person.numel()
+            inside = _inside(own.places, student.image_sizes)
+            if inside is not None:
+                each = each[inside]
+            count = own.is_person.sum() if self.average == "people" else len(each)
             losses.append(each.sum() / max(int(count), 1))
         return {"loss_kd_score": torch.stack(losses).mean()}
+
+
+def _inside(places: Places, sizes: list[tuple[int, int]]) -> torch.Tensor | None:
+    """(R,) bool, points that lie in their image; None where places are regions."""
+    if places.points is None:
+        return None
+    sides = [own.new_tensor(size[::-1]) for own, size in zip(places.points, sizes, strict=True)]
+    return torch.cat(
+        [(own < side).all(dim=1) for own, side in zip(places.points, sides, strict=True)]
+    )
 
 
 @DISTILL_LOSS_REGISTRY.register()

@@ -21,7 +21,8 @@ class FeatureLoss(DistillLoss):
     """What losses on feature maps share: which maps they compare, and in which shape.
 
     The student's map goes through a 1 x 1 convolution where its channels are not the teacher's; the
-    teacher's is resized to the cells of the student's where these differ.
+    teacher's is sampled at the cells of the student's, image by image, so that both show the same
+    part of it whatever their sizes and their padding are.
     """
 
     def __init__(
@@ -76,9 +77,42 @@ class FeatureLoss(DistillLoss):
         for (own_name, their_name), adapt in zip(self.pairs, self.adapters, strict=True):
             own = adapt(student.features[own_name].float())
             theirs = teacher.features[their_name].detach().float()
-            if own.shape[-2:] != theirs.shape[-2:]:
-                theirs = F.interpolate(theirs, own.shape[-2:], mode="bilinear", align_corners=False)
-            yield own, theirs
+            yield own, sample_at_cells(theirs, teacher, student, tuple(own.shape[-2:]))
+
+
+def sample_at_cells(
+    maps: torch.Tensor, seen: DistillOutputs, other: DistillOutputs, size: tuple[int, int]
+) -> torch.Tensor:
+    """Maps of one network, bilinearly at the centres of the cells of another's maps.
+
+    Args:
+        maps: (N, C, H, W) of ``seen``.
+        seen, other: of both networks, which see the same images, each in its sizes and padding.
+        size: rows and columns of the other's maps.
+
+    Returns:
+        (N, C, *size) maps; what lies beyond the border is the border's value.
+    """
+    if (
+        tuple(maps.shape[-2:]) == size
+        and seen.padded_size == other.padded_size
+        and [tuple(x) for x in seen.image_sizes] == [tuple(x) for x in other.image_sizes]
+    ):
+        return maps
+    axes = []
+    for axis in (0, 1):
+        # Centres as parts of the other's padded side, then of the own one, from -1 to 1.
+        centres = (torch.arange(size[axis], device=maps.device) + 0.5) / size[axis]
+        factors = [
+            mine[axis] / theirs[axis] * other.padded_size[axis] / seen.padded_size[axis]
+            for mine, theirs in zip(seen.image_sizes, other.image_sizes, strict=True)
+        ]
+        axes.append(2 * maps.new_tensor(factors)[:, None] * centres - 1)
+    y, x = axes
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, size[0], -1), y[:, :, None].expand(-1, -1, size[1])], dim=-1
+    )
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
 
 
 def valid_cells(outputs: DistillOutputs, size: tuple[int, int]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 from kdps.distillation.losses import BoxResponse, DetectionResponse
 from kdps.distillation.losses.detection import score_loss
 from kdps.errors import KdpsError
+from kdps.structures.distill_outputs import Places
 
 SAME = {"student": shape(), "teacher": shape()}
 numbers = st.lists(st.floats(-8, 8), min_size=1, max_size=5)
@@ -75,6 +76,21 @@ def test_scores_are_averaged_over_places_or_people_and_stages():
     assert loss(stages=("detector",)) == pytest.approx(one / 4, rel=1e-5)
     assert loss(stages=("detector",), average="people") == pytest.approx(one, rel=1e-5)
     assert loss(stages=("reid",)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cells_in_the_padding_do_not_count():
+    logits = torch.zeros(4, requires_grad=True)
+    own = persons(logits=logits, is_person=[True, False, False, False])
+    points = torch.tensor([[4.0, 4.0], [12.0, 4.0], [4.0, 12.0], [12.0, 12.0]])
+    own.places = Places(own.places.boxes, [points])
+    theirs = persons(logits=torch.full((4,), math.log(3.0)))
+    loss = DetectionResponse(**SAME, stages=("detector",))
+    narrow = seen(sizes=[(16, 8)], people={"detector": own})
+    found = loss(narrow, outputs(detector=theirs))["loss_kd_score"]
+    # The mean over the two cells of the left column.
+    assert found.item() == pytest.approx(0.75 * math.log(1.5) - 0.25 * math.log(2.0), rel=1e-5)
+    found.backward()
+    assert (logits.grad != 0).tolist() == [True, False, True, False]
 
 
 def test_boxes_by_hand():
