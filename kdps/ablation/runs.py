@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kdps.ablation.digest import digest_of
 from kdps.ablation.plan import Plan, Run
-from kdps.config.files import config_files
 from kdps.engine.metrics_file import training_time
 from kdps.errors import KdpsError
 from kdps.evaluation.results_file import write_json
@@ -34,7 +35,7 @@ class Job:
     Attributes:
         run: which.
         seed: its seed.
-        key: digest of what decides the result.
+        key: digest of the files and options that decide the result.
         folder: OUTPUT_DIR.
         result: file of what it reached.
         options: all keys and values, with those of seed, folder and teachers.
@@ -48,11 +49,11 @@ class Job:
     options: tuple[str, ...]
 
     def is_done(self) -> bool:
-        """Whether there is a result by the same configs, options and teachers."""
+        """Whether there is a result by the same files, options and teachers."""
         return self.result.is_file() and json.loads(self.result.read_text()).get("key") == self.key
 
 
-def jobs_of(plan: Plan, output: Path, results: Path) -> list[Job]:
+def jobs_of(plan: Plan, output: Path, results: Path, script: Path | None = None) -> list[Job]:
     """All trainings of a plan: the first seed of every run, then the second, and so on.
 
     An ablation that ends early then leaves whole columns.
@@ -61,6 +62,7 @@ def jobs_of(plan: Plan, output: Path, results: Path) -> list[Job]:
         plan: the plan.
         output: folder of the trainings.
         results: folder of the results files.
+        script: a training script of one's own.
     """
     found: dict[tuple[str, int], Job] = {}
     for run in plan.runs:
@@ -69,7 +71,7 @@ def jobs_of(plan: Plan, output: Path, results: Path) -> list[Job]:
                 name: found[own, seed if (own, seed) in found else plan.run(own).seeds[0]]
                 for name, own in run.teachers.items()
             }
-            found[run.name, seed] = _job(run, seed, teachers, output, results)
+            found[run.name, seed] = _job(run, seed, teachers, output, results, script)
     order = [run.name for run in plan.runs]
 
     def place(job: Job) -> tuple[int, int]:
@@ -78,14 +80,18 @@ def jobs_of(plan: Plan, output: Path, results: Path) -> list[Job]:
     return sorted(found.values(), key=place)
 
 
-def run_job(job: Job, script: Sequence[str] = ("-m", "kdps.train_net")) -> int:
-    """Train, or go on training, and write the result; returns the exit code of the training.
+def train(job: Job, script: Path | None = None) -> int:
+    """Train, or go on training; returns the exit code.
 
     Args:
         job: what to train.
-        script: what Python runs: a training script of one's own, or the bundled one.
+        script: a training script of one's own; without it the bundled one.
+
+    Raises:
+        KdpsError: the folder of the job is that of another.
     """
-    command = [sys.executable, *script, "--config-file", job.run.config, "--resume", *job.options]
+    program = ("-m", "kdps.train_net") if script is None else (str(script),)
+    command = [sys.executable, *program, "--config-file", job.run.config, "--resume", *job.options]
     key_file = job.folder / "ablation_key"
     if job.folder.is_dir() and not (key_file.is_file() and key_file.read_text() == job.key):
         raise KdpsError(
@@ -94,32 +100,52 @@ def run_job(job: Job, script: Sequence[str] = ("-m", "kdps.train_net")) -> int:
         )
     job.folder.mkdir(parents=True, exist_ok=True)
     key_file.write_text(job.key)
-    code = subprocess.call(command)
-    if code == 0:
-        job.result.parent.mkdir(parents=True, exist_ok=True)
-        write_json(_outcome(job), job.result)
-    return code
+    return subprocess.call(command)
 
 
-def _job(run: Run, seed: int, teachers: Mapping[str, Job], output: Path, results: Path) -> Job:
+def keep_outcome(job: Job) -> None:
+    """Write the result of a job that has been trained.
+
+    Raises:
+        KdpsError: the training left no evaluation of one gallery size on one set.
+    """
+    outcome = _outcome(job)
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    write_json(outcome, job.result)
+
+
+def _job(
+    run: Run,
+    seed: int,
+    teachers: Mapping[str, Job],
+    output: Path,
+    results: Path,
+    script: Path | None,
+) -> Job:
     name = f"{run.name}_s{seed}"
-    digest = hashlib.sha256("\n".join([*run.options, str(seed)]).encode())
-    for path in config_files(run.config):
-        digest.update(path.read_bytes())
     options = [*run.options, "SEED", str(seed), "OUTPUT_DIR", str(output / name)]
     for key, teacher in sorted(teachers.items()):
-        digest.update(f"{key} {teacher.key}".encode())
         weights = teacher.folder / "model_final.pth"
         options += [f"DISTILLATION.{key}.WEIGHTS", str(weights)]
     folder, result = output / name, results / f"{name}.json"
-    return Job(run, seed, digest.hexdigest(), folder, result, tuple(options))
+    key = digest_of(run, seed, {name: own.key for name, own in teachers.items()}, script)
+    return Job(run, seed, key, folder, result, tuple(options))
 
 
 def _outcome(job: Job) -> dict[str, Any]:
     """What is kept of a training: AP and first rank of each query, and how it came about."""
     path = job.folder / "inference" / "person_search_results.json"
+    if not path.is_file() and list(path.parent.glob(f"*/{path.name}")):
+        raise KdpsError(f"{path.parent}: holds several sets; DATASETS.TEST must name one")
     file = read_results(path)
+    if _SEARCH not in file.queries:
+        raise KdpsError(
+            f"{path}: holds {', '.join(file.queries) or 'no search'}; "
+            "TEST.PERSON_SEARCH.GALLERY_SIZES must name one size, or none"
+        )
     queries = read_queries(file, _SEARCH)
+    # A query without a truth has no AP.
+    scored = ~np.isnan(queries.ap)
     scores = json.loads(path.read_text())
     iterations, seconds = training_time(job.folder / "metrics.json")
     return {
@@ -133,8 +159,9 @@ def _outcome(job: Job) -> dict[str, Any]:
         "top1": scores[_SEARCH]["top1"],
         "recall": scores["detection"]["recall"],
         "AP": scores["detection"]["AP"],
-        "query_AP": [round(float(ap), 4) for ap in queries.ap],
-        "first_rank": queries.first_rank.tolist(),
+        "query_ids": queries.query_id[scored].tolist(),
+        "query_AP": [round(float(ap), 4) for ap in queries.ap[scored]],
+        "first_rank": queries.first_rank[scored].tolist(),
         "iterations": iterations,
         "seconds": round(seconds, 1),
         "commit": git_commit(),

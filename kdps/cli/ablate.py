@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdps.ablation.plan import Plan, read_plan
-from kdps.ablation.runs import Job, jobs_of, run_job
+from kdps.ablation.runs import Job, jobs_of, keep_outcome, train
 from kdps.ablation.table import markdown, read_outcomes, rows_of
 from kdps.cli.parsers import add_command
 from kdps.errors import KdpsError
 from kdps.utils.output import check_writable
 
 _EXAMPLE = """examples:
-  kdps ablate projects/GDPS/ablation/synth_seqnet.yaml --output output/ablation
-  kdps ablate projects/GDPS/ablation/synth_seqnet.yaml --quick --output output/quick
+  kdps ablate plan.yaml --output output/ablation
+  kdps ablate plan.yaml --quick --output output/quick
   kdps ablate plan.yaml --output output/own --script my_train_net.py --runs student all"""
 
 
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if unknown:
         raise KdpsError(f"--runs: {args.plan} has no run {sorted(unknown)[0]!r}")
     check_writable(results / "table.md")
-    jobs = jobs_of(plan, args.output, results)
-    script = ("-m", "kdps.train_net") if args.script is None else (str(args.script),)
+    jobs = jobs_of(plan, args.output, results, args.script)
     failed = []
     for job in jobs if not args.table_only else []:
         name = f"{job.run.name}, seed {job.seed}"
@@ -76,8 +75,15 @@ def run(args: argparse.Namespace) -> int:
             _say(f"{name}: done already, see {job.result}")
             continue
         _say(f"\n{name}")
-        if run_job(job, script):
+        if train(job, args.script):
             failed.append(name)
+            continue
+        try:
+            keep_outcome(job)
+        except KdpsError as error:
+            _say(f"{name}: {error}")
+            failed.append(name)
+            continue
         _write_table(plan, jobs, results)
     _say("\n" + _write_table(plan, jobs, results))
     if failed:

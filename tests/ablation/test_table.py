@@ -13,9 +13,10 @@ def plan(tmp_path, monkeypatch):
     return read_plan(write_ablation(tmp_path))
 
 
-def outcome(*ap):
+def outcome(*ap, dataset="toy", ids=None, commit="a"):
     scores = {"top1": 50.0, "recall": 90.0, "AP": 80.0, "seconds": 90.0}
-    return {"query_AP": list(ap), "mAP": sum(ap) / len(ap), **scores}
+    asked = {"dataset": dataset, "query_ids": ids or list(range(len(ap)))}
+    return {"query_AP": list(ap), "mAP": sum(ap) / len(ap), "commit": commit, **asked, **scores}
 
 
 def test_runs_are_compared_with_the_same_seeds(plan):
@@ -37,7 +38,16 @@ def test_runs_are_compared_with_the_same_seeds(plan):
     assert "minus student alone" in lines[0]
     assert lines[2].split("|")[1].strip() == "teacher"
     assert lines[4].split("|")[2].strip() == "42.5"
-    assert lines[4].split("|")[5].strip().startswith("50%")
+    assert lines[4].split("|")[4].strip().startswith("+17.5 (")
+    # The teacher has one of the two seeds.
+    assert lines[4].split("|")[5].strip() == "50% (50% to 50%; 1 seed)"
+    assert len(lines) == 7
+
+
+def test_runs_of_different_code_are_told(plan):
+    outcomes = {"student": {0: outcome(1, 2)}, "all": {0: outcome(1, 2, commit="b")}}
+    text = markdown(plan, rows_of(plan, outcomes, resamples=10))
+    assert text.splitlines()[-1] == "The runs are of different code: a, b."
 
 
 def test_what_is_not_done_yet_leaves_cells_empty(plan):
@@ -54,8 +64,19 @@ def test_a_gap_that_is_none_is_said(plan):
     assert "no gap" in markdown(plan, rows)
 
 
-def test_other_queries_are_refused(plan):
-    outcomes = {"student": {0: outcome(1, 2), 1: outcome(1, 2, 3)}, "all": {0: outcome(1, 2)}}
-    outcomes["all"][1] = outcome(1, 2)
-    with pytest.raises(KdpsError, match="evaluated on different queries"):
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (outcome(1, 2, 3), "3 of toy, 2 of toy"),
+        (outcome(1), "1 of toy, 2 of toy"),
+        (outcome(1, 2, dataset="play"), "2 of play, 2 of toy"),
+        (outcome(1, 2, ids=[0, 2]), "2 of toy, 2 of toy"),
+    ],
+)
+def test_other_queries_are_refused(plan, other, said):
+    outcomes = {"student": {0: outcome(1, 2)}, "all": {1: other}}
+    with pytest.raises(KdpsError) as found:
         rows_of(plan, outcomes, resamples=10)
+    assert str(found.value) == (
+        f"all, seed 1, and student, seed 0, were evaluated on different queries ({said})"
+    )

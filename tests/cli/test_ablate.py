@@ -4,6 +4,8 @@ import json
 import pytest
 from ablations import write_ablation
 
+from kdps.ablation.digest import digest_of
+from kdps.ablation.plan import read_plan
 from kdps.cli.main import main
 
 
@@ -62,7 +64,8 @@ def test_an_edited_config_makes_runs_and_their_pupils_outdated(folder, capsys):
     assert ablate("--table-only") == 0
     table = (folder / "out" / "results" / "table.md").read_text()
     # Teacher and pupil are gone, the student alone stays.
-    assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == ["student alone"]
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert [line.split("|")[1].strip() for line in rows[2:]] == ["student alone"]
     assert ablate() == 2
     assert capsys.readouterr().err.strip() == (
         "kdps: error: out/teacher_s0: holds a run by other configs or options; remove it, or give "
@@ -81,6 +84,89 @@ def test_a_training_that_fails_does_not_end_the_others(folder, capsys):
     # They go on in their folders.
     (folder / "out" / "fail").unlink()
     assert ablate("--quick") == 0
+
+
+def test_the_script_and_files_that_configs_name_count_as_well(folder):
+    (folder / "weights.pth").write_text("one")
+    (folder / "student.yaml").write_text("_BASE_: base.yaml\nMODEL: {WEIGHTS: weights.pth}\n")
+    runs = ("--runs", "student")
+
+    def outdated():
+        assert ablate("--table-only", *runs) == 0
+        return "\n| student" not in (folder / "out" / "results" / "table.md").read_text()
+
+    assert ablate(*runs) == 0
+    assert not outdated()
+    (folder / "weights.pth").write_text("two")
+    assert outdated()
+    (folder / "weights.pth").write_text("one")
+    assert not outdated()
+    script = (folder / "train.py").read_text()
+    (folder / "train.py").write_text(f"{script}\n# Another loss.\n")
+    assert outdated()
+
+
+def test_a_teacher_that_the_plan_does_not_train_counts(folder):
+    (folder / "scene.yaml").write_text("_BASE_: base.yaml\n")
+    (folder / "scene.pth").write_text("one")
+    node = "{scene: {CONFIG_FILE: scene.yaml, WEIGHTS: scene.pth}}"
+    (folder / "student.yaml").write_text(f"DISTILLATION: {node}\n")
+    plan = read_plan("plan.yaml")
+    student, pupil = plan.run("student"), plan.run("all")
+
+    def digests():
+        return digest_of(student, 0, {}, None), digest_of(pupil, 0, {"scene": "key"}, None)
+
+    before = digests()
+    (folder / "scene.pth").write_text("two")
+    # The plan gives the pupil's teacher its weights, whatever the config says.
+    assert [a == b for a, b in zip(digests(), before, strict=True)] == [False, True]
+    before = digests()
+    (folder / "base.yaml").write_text("A: 2\n")
+    assert [a == b for a, b in zip(digests(), before, strict=True)] == [False, False]
+
+
+def spoil(folder, old, new):
+    path = folder / "train.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_query_without_a_truth_is_left_out(folder):
+    spoil(
+        folder,
+        "for i, x in enumerate(ap)\n]",
+        """for i, x in enumerate(ap)
+] + [{"query_id": 9, "image": "b.jpg", "bbox": [0, 0, 1, 1], "person_id": 9, "AP": None,
+     "num_truths": 0, "ranks": []}]""",
+    )
+    assert ablate("--runs", "student") == 0
+    result = json.loads((folder / "out" / "results" / "student_s0.json").read_text())
+    assert (result["query_ids"], result["query_AP"]) == ([0, 1], [40.0, 40.0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            '"queries": {"person_search": queries}',
+            '"queries": {"person_search_g50": queries, "person_search_g100": queries}',
+            "out/student_s0/inference/person_search_results.json: holds person_search_g50, "
+            "person_search_g100; TEST.PERSON_SEARCH.GALLERY_SIZES must name one size, or none",
+        ),
+        (
+            '(folder / "inference").mkdir(exist_ok=True)',
+            'folder /= "inference/a"; folder.mkdir(parents=True); (folder / "inference").mkdir()',
+            "out/student_s0/inference/person_search_results.json",
+        ),
+    ],
+)
+def test_a_training_without_a_result_does_not_end_the_others(folder, capfd, old, new, reason):
+    spoil(folder, old, new)
+    assert ablate("--runs", "student") == 2
+    said = capfd.readouterr()
+    assert reason in said.out
+    assert "these have failed, the reasons are above: student, seed 0; student, seed 1" in said.err
 
 
 @pytest.mark.parametrize(
