@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,12 @@ from torch import nn
 
 from kdps.distillation.distiller import Distiller
 from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, DistillLoss
-from kdps.distillation.settings import PartSettings, loss_settings, teacher_settings
+from kdps.distillation.settings import (
+    PartSettings,
+    loss_settings,
+    parameters_of,
+    teacher_settings,
+)
 from kdps.distillation.shapes import network_shape
 from kdps.distillation.teacher import TEACHER_REGISTRY, Teacher
 from kdps.errors import KdpsError
@@ -32,7 +36,7 @@ def build_teachers(cfg: CfgNode, student: nn.Module) -> dict[str, Teacher]:
     for own in teacher_settings(cfg):
         kind = TEACHER_REGISTRY.get(own.type)
         given: dict[str, Any] = {"name": own.name, "cfg": cfg, "student": student}
-        wanted = inspect.signature(kind.__init__).parameters
+        wanted = parameters_of(kind)
         teachers[own.name] = kind(
             **{key: value for key, value in given.items() if key in wanted}, **own.arguments
         )
@@ -76,6 +80,11 @@ def _check_identities(
             f"{own.key}: {own.type} compares identities, but teacher {teacher.name!r} knows those "
             f"of {', '.join(teacher.identities)}, the student those of "
             f"{', '.join(cfg.DATASETS.TRAIN)}"
+        )
+    if not teacher.knows_identities:
+        raise KdpsError(
+            f"{own.key}: {own.type} compares identities, but the checkpoint of teacher "
+            f"{teacher.name!r} has an empty lookup table"
         )
     if teacher.shape.num_pids != num_pids:
         raise KdpsError(

@@ -13,12 +13,16 @@ from torch import nn
 from kdps.distillation.network_teacher import NetworkTeacher
 from kdps.distillation.shapes import network_shape
 from kdps.distillation.teacher import TEACHER_REGISTRY
+from kdps.engine.distributed import share_buffers
 from kdps.errors import KdpsError
 
 
 @TEACHER_REGISTRY.register()
 class EMATeacher(NetworkTeacher):
     """The exponential moving average of the student's parameters, with its newest buffers.
+
+    Of several processes, each with running statistics of its own, the teacher has those of the
+    first in all of them, which are the ones that a checkpoint holds.
 
     "Mean teachers are better role models" (Tarvainen and Valpola, NeurIPS 2017).
     """
@@ -70,6 +74,7 @@ class EMATeacher(NetworkTeacher):
             mean.lerp_(new, 1.0 - self.momentum)
         for own, new in zip(self.model.buffers(), self.student.buffers(), strict=True):
             own.copy_(new)
+        share_buffers(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         return self.model.state_dict()

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from detectron2.structures import ImageList
 
-from kdps.checkpoint.files import atomic_write
 from kdps.errors import KdpsError
 
 logger = logging.getLogger(__name__)
@@ -23,9 +24,11 @@ class FeatureCache:
     """Maps by the pixels that they were computed from.
 
     A file belongs to one input of the network, padding and all, so that whatever augmentation does
-    not repeat is computed anew, and what it repeats is not. Several processes may share a folder.
-    Maps are large: a set of N images takes about N times the bytes of one image's maps, twice that
-    with random flips.
+    not repeat is computed anew, and what it repeats is not. It pays where all images have one size,
+    as the frames of a camera: among images of many sizes the padding of one changes with its
+    neighbours in the batch, and nearly nothing comes again. Several processes may share a folder.
+    Maps are large: N images of one size take N times the bytes of one image's maps, twice that with
+    random flips. A folder that takes no more is told once, and the training goes on without it.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str) -> None:
@@ -43,6 +46,7 @@ class FeatureCache:
         except OSError as error:
             raise KdpsError(f"{folder}: cannot be made ({error.strerror})") from error
         self.hits = self.misses = 0
+        self.takes_more = True
 
     def describe(self, images: ImageList, network: Callable[[ImageList], Features]) -> Features:
         """The maps of a batch, those that are not there computed by ``network`` and kept.
@@ -65,9 +69,22 @@ class FeatureCache:
             for row, i in enumerate(missing):
                 # Cloned, as a slice would be saved with all of its batch.
                 found[i] = {name: own[row].clone() for name, own in computed.items()}
-                _write(paths[i], found[i])
+                self._keep(paths[i], found[i])
         device = images.tensor.device
         return {name: torch.stack([own[name].to(device) for own in found]) for name in found[0]}
+
+    def _keep(self, path: Path, features: Features) -> None:
+        if not self.takes_more:
+            return
+        try:
+            _write(path, features)
+        except OSError as error:
+            self.takes_more = False
+            logger.warning(
+                "%s: cannot be written (%s); feature maps are kept no longer",
+                path,
+                error.strerror or error,
+            )
 
 
 def _digest(pixels: torch.Tensor, size: tuple[int, int]) -> str:
@@ -102,5 +119,13 @@ def _read(path: Path) -> Features | None:
 
 def _write(path: Path, features: Features) -> None:
     kept = {name: own.cpu() for name, own in features.items()}
-    with atomic_write(path) as stream:
-        torch.save({"features": kept, "checksum": _checksum(kept)}, stream)
+    # Processes that see the same batch write the same file at the same time.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            torch.save({"features": kept, "checksum": _checksum(kept)}, stream)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        Path(temporary).unlink(missing_ok=True)
+        # torch's writer calls a full disk a RuntimeError.
+        raise OSError(str(error)) from error

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -46,7 +47,8 @@ class SceneTeacher(NetworkTeacher):
         Args:
             name: in ``DISTILLATION.TEACHERS``.
             cfg: the student's config.
-            config_file: of the teacher.
+            config_file: of the teacher. Nodes that are not kdps' own, of a method of the user's,
+                have the student's values where the file says nothing of them.
             weights: its checkpoint, which has to fill all of it.
             opts: keys and values on top of the config file.
             own_size, half_precision, own_stream: see :class:`NetworkTeacher`.
@@ -60,7 +62,7 @@ class SceneTeacher(NetworkTeacher):
             KdpsError: a file is missing or does not fit; the message names key and file.
         """
         key = f"DISTILLATION.{name}"
-        own = _teacher_config(key, config_file, opts)
+        own = _teacher_config(key, config_file, opts, cfg)
         own.MODEL.DEVICE = cfg.MODEL.DEVICE
         if not other_data and own.DATASETS.TRAIN != cfg.DATASETS.TRAIN:
             raise KdpsError(
@@ -94,6 +96,7 @@ class SceneTeacher(NetworkTeacher):
         )
         self.shape = network_shape(model)
         self.identities = tuple(own.DATASETS.TRAIN)
+        self.knows_identities = all(oim.memory.table.any() for oim in model.memories().values())
 
 
 def _fingerprint(model: nn.Module, cfg: CfgNode, half_precision: bool) -> str:
@@ -102,7 +105,7 @@ def _fingerprint(model: nn.Module, cfg: CfgNode, half_precision: bool) -> str:
     return hashlib.sha256(decisive.encode()).hexdigest()
 
 
-def _teacher_config(key: str, config_file: str, opts: tuple[str, ...]) -> CfgNode:
+def _teacher_config(key: str, config_file: str, opts: tuple[str, ...], student: CfgNode) -> CfgNode:
     # Not above: the setup of a training checks its distillation.
     from kdps.engine.setup import load_cfg
 
@@ -111,9 +114,18 @@ def _teacher_config(key: str, config_file: str, opts: tuple[str, ...]) -> CfgNod
     if not Path(config_file).is_file():
         raise KdpsError(f"{key}.CONFIG_FILE: no such file: {config_file}")
     try:
-        return load_cfg(config_file, list(map(str, opts)))
+        return load_cfg(config_file, list(map(str, opts)), lambda cfg: _add_nodes(cfg, student))
     except KdpsError as error:
         raise KdpsError(f"{key}.CONFIG_FILE: {error}") from error
+
+
+def _add_nodes(cfg: CfgNode, other: CfgNode) -> None:
+    """Add what another config has beyond a config, but for its distillation."""
+    for key, value in other.items():
+        if key not in cfg:
+            cfg[key] = copy.deepcopy(value)
+        elif isinstance(value, CfgNode) and key != "DISTILLATION":
+            _add_nodes(cfg[key], value)
 
 
 def _fill_table_sizes(cfg: CfgNode, content: dict) -> None:

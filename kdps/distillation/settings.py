@@ -142,7 +142,7 @@ def _part(
         known = ", ".join(sorted(own for own, _ in registry))
         key = f"DISTILLATION.{name}.TYPE" if "TYPE" in node else f"DISTILLATION.{group}"
         raise KdpsError(f"{key}: unknown value {kind!r}; known: {known}")
-    parameters = _parameters(registry.get(kind))
+    parameters = parameters_of(registry.get(kind))
     known_keys = {own.upper().rstrip("_") for own in parameters if own not in _GIVEN}
     by_key = {own.upper().rstrip("_"): own for own in parameters}
     arguments = {}
@@ -159,7 +159,7 @@ def _part(
     return kind, arguments
 
 
-def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
     """Arguments of a class, with those that it hands on to what it is derived from."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:

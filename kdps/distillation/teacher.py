@@ -42,11 +42,13 @@ class Teacher:
         name: in ``DISTILLATION.TEACHERS``.
         shape: what losses may know of it beforehand.
         identities: names of the training sets whose identities its lookup tables are of.
+        knows_identities: whether some row of its tables holds something, or will.
     """
 
     name: str
     shape: NetworkShape
     identities: tuple[str, ...]
+    knows_identities: bool = True
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> TeacherOutputs:
         """See a batch, as the student's mapper made it, without gradients."""

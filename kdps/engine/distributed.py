@@ -22,8 +22,8 @@ from torch import nn
 def wrap_for_training(model: nn.Module) -> nn.Module:
     """``DistributedDataParallel`` around the model if there is more than one process.
 
-    Buffers are not broadcast in each step: lookup tables agree by their own rule, and running
-    statistics take no part in training.
+    Buffers are not broadcast in each step: lookup tables agree by their own rule, and what is in
+    training mode does not look at its running statistics.
     """
     on_cpu = next(model.parameters()).device.type == "cpu"
     # Detectron2 passes the local rank as device, which DDP refuses for CPU modules.
@@ -40,7 +40,7 @@ def share_buffers(model: nn.Module) -> None:
     """Give all ranks the buffers of rank 0, which are those that a checkpoint holds.
 
     The ranks see different images, so their running statistics differ; without this each rank
-    would evaluate its share of the test set with statistics of its own.
+    would evaluate its share of the test set, or ask a running mean of itself, with its own.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():

@@ -79,6 +79,37 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         FeatureCache(tmp_path / "file" / "cache", "a" * 64)
 
 
+def test_runs_side_by_side_may_write_the_same_file(tmp_path, monkeypatch):
+    network, slow, fast = Network(), *(FeatureCache(tmp_path, "a" * 64) for _ in range(2))
+    save = torch.save
+
+    def meanwhile(content, stream):
+        save(content, stream)
+        monkeypatch.setattr(torch, "save", save)
+        fast.describe(images(1), network)
+
+    monkeypatch.setattr(torch, "save", meanwhile)
+    slow.describe(images(1), network)
+    slow.describe(images(1), network)
+    assert network.asked == [[1.0], [1.0]]
+    assert (slow.hits, slow.takes_more, fast.takes_more) == (1, True, True)
+    assert len(list(slow.folder.iterdir())) == 1
+
+
+def test_a_full_disk_ends_the_cache_and_not_the_training(tmp_path, monkeypatch, caplog):
+    network, cache = Network(), FeatureCache(tmp_path, "a" * 64)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    found = cache.describe(images(1, 2), network)
+    assert found["map"][:, 0, 0, 0].tolist() == [2.0, 4.0]
+    assert caplog.text.count("feature maps are kept no longer") == 1
+    assert "No space left on device" in caplog.text
+    assert not list(cache.folder.iterdir())
+
+
 @pytest.mark.parametrize("method", ["seqnet", "alignps"])
 def test_a_teacher_says_the_same_from_its_cache(tmp_path, method):
     files = write_teacher(tmp_path, *TINY_METHODS[method])

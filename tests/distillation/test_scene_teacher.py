@@ -1,4 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -10,6 +12,8 @@ from torch.testing import assert_close
 from toy_distillation import distilling
 
 from kdps.distillation.build import build_distiller, build_teachers
+from kdps.distillation.scene_teacher import SceneTeacher
+from kdps.distillation.teacher import TEACHER_REGISTRY
 from kdps.errors import KdpsError
 from kdps.utils.testing import TINY_METHODS, make_training_batch, tiny_cfg
 
@@ -108,7 +112,7 @@ def _regions(seen):
 
 
 @pytest.mark.parametrize("student", TINY_METHODS)
-@pytest.mark.parametrize("kind", ["nae", "coat", "alignps"])
+@pytest.mark.parametrize("kind", ["nae", "coat", "alignps", "roi_alignps"])
 def test_every_method_may_teach_every_other(tmp_path, student, kind):
     files = write_teacher(tmp_path, *TINY_METHODS[kind])
     teacher = build_teachers(distilling("DISTILLATION.mean", scene_node(files)), None)["mean"]
@@ -118,14 +122,34 @@ def test_every_method_may_teach_every_other(tmp_path, student, kind):
     said = teacher(batch).describe(seen)
     for stage, own in seen.people.items():
         # All cells of a dense map are no regions for heads that pool regions.
-        if stage == "detector" and own.places.points is not None and kind != "alignps":
+        dense = kind in ("alignps", "roi_alignps")
+        if stage == "detector" and own.places.points is not None and not dense:
             continue
         theirs = said.people[stage]
         assert len(theirs.person_logits) == len(own.person_logits)
         assert theirs.boxes.isfinite().all()
         if own.embeddings is not None:
             assert len(theirs.embeddings) == len(own.embeddings)
-            assert theirs.identity_logits.shape == (len(own.embeddings), 5)
+            # The stage that answers is compared with its own table.
+            oim = teacher.model.memories()[teacher.model.answering_stage(stage)]
+            assert torch.equal(theirs.table, oim.memory.table)
+            assert_close(theirs.identity_logits, oim.scale * theirs.embeddings @ theirs.table.T)
+
+
+def test_the_last_stage_answers_for_one_that_is_not_there():
+    model = build(*TINY_METHODS["roi_alignps"]).eval()
+    batch = make_training_batch([[0, 1]])
+    with EventStorage():
+        _, seen = build(*TINY_METHODS["coat"]).train().forward_distill(batch)
+    assert model.answering_stage("reid_2") == "reid_roi"
+    assert model.answering_stage("reid") == "reid"
+    places = seen.people["reid_2"].places
+    with torch.no_grad():
+        images = model.preprocess_image(batch)
+        features = model._describe(images)
+        regions = model.roi_heads.describe_people(features, "reid", places)
+        found = model.describe_people(images, features, "reid_roi", places)
+    assert torch.equal(found.embeddings, regions.embeddings)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -219,3 +243,47 @@ def test_a_wrong_setting_of_a_loss_names_its_key(files):
     with pytest.raises(KdpsError) as found:
         build_distiller(cfg, student, build_teachers(cfg, student))
     assert str(found.value) == "DISTILLATION.ToyLoss.FEATURE: the student has no map 'p9'"
+
+
+def test_one_of_a_class_of_ones_own_may_take_more(files):
+    @TEACHER_REGISTRY.register()
+    class LoudTeacher(SceneTeacher):
+        def __init__(self, *, extra=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.extra = extra
+
+    try:
+        teacher = teacher_of(scene_node(files, TYPE="LoudTeacher", EXTRA=2.0))
+    finally:
+        del TEACHER_REGISTRY._obj_map["LoudTeacher"]
+    assert (teacher.extra, teacher.name) == (2.0, "mean")
+
+
+def test_nodes_of_a_method_of_ones_own_are_known(files, tmp_path):
+    config = tmp_path / "own.yaml"
+    content = Path(files["CONFIG_FILE"]).read_text()
+    config.write_text(content.replace("MODEL:\n", "MODEL:\n  OWN: 3\n"))
+    node = scene_node({**files, "CONFIG_FILE": str(config)})
+    with pytest.raises(KdpsError, match=r"own.yaml: Non-existent config key: MODEL.OWN"):
+        teacher_of(node)
+    assert teacher_of(node, "MODEL.OWN", 2).shape.num_pids == 5
+
+
+def test_an_empty_table_teaches_no_identities(files, tmp_path):
+    content = torch.load(files["WEIGHTS"], weights_only=True)
+    for name, value in content["model"].items():
+        if name.endswith("memory.table"):
+            value.zero_()
+    path = tmp_path / "empty.pth"
+    torch.save(content, path)
+    node = scene_node({**files, "WEIGHTS": str(path)})
+    cfg = distilling("DISTILLATION.mean", node, "DISTILLATION.LOSSES", ("ToyIdentityLoss",))
+    student = build()
+    with pytest.raises(KdpsError) as found:
+        build_distiller(cfg, student, build_teachers(cfg, student))
+    assert str(found.value) == (
+        "DISTILLATION.ToyIdentityLoss: ToyIdentityLoss compares identities, but the checkpoint of "
+        "teacher 'mean' has an empty lookup table"
+    )
+    # It may teach the rest.
+    build_distiller(distilling("DISTILLATION.mean", node), student, build_teachers(cfg, student))

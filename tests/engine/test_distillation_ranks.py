@@ -12,6 +12,7 @@ from scene_teachers import scene_node, write_teacher
 from toy_distillation import distilling
 from two_ranks import launch_two
 
+from kdps.engine.distillation import DistillationHook
 from kdps.engine.trainer import PersonSearchTrainer
 from kdps.utils.rng import seed_all
 from kdps.utils.testing_set import register_tiny_sets, tiny_training_cfg
@@ -47,3 +48,21 @@ def test_two_ranks_agree_on_student_adapters_and_tables(tmp_path: Path) -> None:
     final = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)
     assert torch.equal(final["adapters"]["ToyLoss.scale"], first["losses.ToyLoss.scale"])
     assert all(torch.equal(v, first[f"student.{key}"]) for key, v in final["model"].items())
+
+
+def _follow(folder: Path) -> None:
+    register_tiny_sets(folder / "set")
+    cfg = distilling(make=lambda: tiny_training_cfg(folder / "output"))
+    trainer = PersonSearchTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    (hook,) = (own for own in trainer._hooks if isinstance(own, DistillationHook))
+    torch.save(hook.state_dict()["mean"], folder / f"{comm.get_rank()}.pt")
+
+
+@pytest.mark.slow
+def test_two_ranks_follow_the_same_mean(tmp_path: Path) -> None:
+    first, second = launch_two(_follow, tmp_path)
+    assert any(key.endswith("running_mean") for key in first)
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
