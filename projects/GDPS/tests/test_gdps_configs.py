@@ -37,7 +37,12 @@ def test_the_teacher_is_what_its_config_trains(path):
     teacher = load(ROOT / scene.CONFIG_FILE)
     assert teacher.DATASETS.TRAIN == cfg.DATASETS.TRAIN
     folder = Path(scene.WEIGHTS).parent
-    if not scene.get("OPTS"):
+    if scene.get("OPTS"):
+        told = (PROJECT / "README.md").read_text()
+        trained = str(folder).replace("prw_", "cuhk_sysu_")
+        assert f"OUTPUT_DIR ./{trained}\n" in told
+        assert all(option in told for option in scene.OPTS)
+    else:
         assert folder == Path(teacher.OUTPUT_DIR)
     assert not teacher.DISTILLATION.ENABLED
     images = {"CUHK-SYSU": 11206, "PRW": 5704}[path.parent.name]
