@@ -26,8 +26,8 @@ class EmbeddingCosine(DistillLoss):
     # Arguments with defaults are the keys of DISTILLATION.EmbeddingCosine.
     def __init__(self, *, student, teacher, power=2.0):
         super().__init__(student=student, teacher=teacher)
-        if power <= 0:
-            raise KdpsError(f"POWER: must be above 0, not {power}")
+        if power < 1:
+            raise KdpsError(f"POWER: must be 1 or more, not {power}")
         self.power = power
         self.projections = nn.ModuleDict(
             {
