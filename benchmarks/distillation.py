@@ -113,7 +113,11 @@ def _write_teacher(cfg: CfgNode, folder: Path) -> None:
         own.MODEL.REID_HEAD.NUM_PIDS = cfg.MODEL.REID_HEAD.NUM_PIDS
         own.MODEL.REID_HEAD.QUEUE_SIZE = 500
         node.WEIGHTS = str(folder / f"{name}.pth")
-        torch.save({"model": build_model(own).state_dict()}, node.WEIGHTS)
+        teacher = build_model(own)
+        for oim in teacher.memories().values():
+            # An empty lookup table is refused as teacher of identities.
+            torch.nn.init.normal_(oim.memory.table)
+        torch.save({"model": teacher.state_dict()}, node.WEIGHTS)
 
 
 def _stages(distiller: Distiller, teachers: dict[str, Any], batch: list) -> dict[str, list[str]]:
