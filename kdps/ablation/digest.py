@@ -15,26 +15,37 @@ from kdps.config.files import config_files
 from kdps.utils.environment import file_hash
 
 
-def digest_of(run: Run, seed: int, teachers: Mapping[str, str], script: Path | None) -> str:
-    """Digest of options, seed, configs and of every file that these name, with its content.
+def digest_of_run(run: Run, script: Path | None) -> str:
+    """Digest of options, configs and of every file that these name, with its content.
 
     The code of kdps is not in it: the table tells when runs were trained by different code.
 
     Args:
-        run: the run.
-        seed: of the training.
-        teachers: digests of the runs that teach, by name in ``DISTILLATION.TEACHERS``.
+        run: the run, whose seeds and teachers are left to :func:`digest_of_training`.
         script: a training script of one's own.
     """
     # The plan gives these; what the config says of them is not used.
-    given = {("DISTILLATION", name, "WEIGHTS") for name in teachers}
-    parts = [*run.options, str(seed), *(f"{name} {key}" for name, key in sorted(teachers.items()))]
+    given = {("DISTILLATION", name, "WEIGHTS") for name in run.teachers}
     paths = [] if script is None else [script]
     paths += _named_files(run.config, given)
     for key, value in zip(run.options[::2], run.options[1::2], strict=True):
         if tuple(key.split(".")) not in given:
             paths += _files_of(value)
-    parts += [f"{path} {file_hash(path)}" for path in dict.fromkeys(paths)]
+    return _digest(*run.options, *(f"{path} {file_hash(path)}" for path in dict.fromkeys(paths)))
+
+
+def digest_of_training(of_run: str, seed: int, teachers: Mapping[str, str]) -> str:
+    """Digest of one training of a run.
+
+    Args:
+        of_run: see :func:`digest_of_run`.
+        seed: of the training.
+        teachers: digests of the trainings that teach, by name in ``DISTILLATION.TEACHERS``.
+    """
+    return _digest(of_run, str(seed), *(f"{name} {key}" for name, key in sorted(teachers.items())))
+
+
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

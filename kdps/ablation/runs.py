@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kdps.ablation.digest import digest_of
+from kdps.ablation.digest import digest_of_run, digest_of_training
 from kdps.ablation.plan import Plan, Run
 from kdps.engine.metrics_file import training_time
 from kdps.errors import KdpsError
@@ -66,12 +66,14 @@ def jobs_of(plan: Plan, output: Path, results: Path, script: Path | None = None)
     """
     found: dict[tuple[str, int], Job] = {}
     for run in plan.runs:
+        # Once for all seeds: the files that it is of may be large.
+        of_run = digest_of_run(run, script)
         for seed in run.seeds:
             teachers = {
                 name: found[own, seed if (own, seed) in found else plan.run(own).seeds[0]]
                 for name, own in run.teachers.items()
             }
-            found[run.name, seed] = _job(run, seed, teachers, output, results, script)
+            found[run.name, seed] = _job(run, seed, teachers, output, results, of_run)
     order = [run.name for run in plan.runs]
 
     def place(job: Job) -> tuple[int, int]:
@@ -120,7 +122,7 @@ def _job(
     teachers: Mapping[str, Job],
     output: Path,
     results: Path,
-    script: Path | None,
+    of_run: str,
 ) -> Job:
     name = f"{run.name}_s{seed}"
     options = [*run.options, "SEED", str(seed), "OUTPUT_DIR", str(output / name)]
@@ -128,7 +130,7 @@ def _job(
         weights = teacher.folder / "model_final.pth"
         options += [f"DISTILLATION.{key}.WEIGHTS", str(weights)]
     folder, result = output / name, results / f"{name}.json"
-    key = digest_of(run, seed, {name: own.key for name, own in teachers.items()}, script)
+    key = digest_of_training(of_run, seed, {name: own.key for name, own in teachers.items()})
     return Job(run, seed, key, folder, result, tuple(options))
 
 

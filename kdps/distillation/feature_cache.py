@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,12 +78,11 @@ class FeatureCache:
             return
         try:
             _write(path, features)
-        except OSError as error:
+        # torch's writer calls a full disk a RuntimeError.
+        except (OSError, RuntimeError) as error:
             self.takes_more = False
             logger.warning(
-                "%s: cannot be written (%s); feature maps are kept no longer",
-                path,
-                error.strerror or error,
+                "%s: cannot be written (%s); feature maps are kept no longer", path, error
             )
 
 
@@ -120,12 +119,10 @@ def _read(path: Path) -> Features | None:
 def _write(path: Path, features: Features) -> None:
     kept = {name: own.cpu() for name, own in features.items()}
     # Processes that see the same batch write the same file at the same time.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "wb") as stream:
             torch.save({"features": kept, "checksum": _checksum(kept)}, stream)
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        Path(temporary).unlink(missing_ok=True)
-        # torch's writer calls a full disk a RuntimeError.
-        raise OSError(str(error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
