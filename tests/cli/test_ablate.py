@@ -4,7 +4,7 @@ import json
 import pytest
 from ablations import write_ablation
 
-from kdps.ablation.digest import digest_of
+from kdps.ablation.digest import digest_of_run
 from kdps.ablation.plan import read_plan
 from kdps.cli.main import main
 
@@ -115,7 +115,7 @@ def test_a_teacher_that_the_plan_does_not_train_counts(folder):
     student, pupil = plan.run("student"), plan.run("all")
 
     def digests():
-        return digest_of(student, 0, {}, None), digest_of(pupil, 0, {"scene": "key"}, None)
+        return digest_of_run(student, None), digest_of_run(pupil, None)
 
     before = digests()
     (folder / "scene.pth").write_text("two")

@@ -8,6 +8,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from narrow_configs import load, narrow
+from scene_teachers import write_teacher
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
@@ -58,13 +59,7 @@ def test_student_and_teacher_fit(path, tmp_path):
     teacher.merge_from_list(list(scene.get("OPTS", ())))
     teacher = narrow(teacher)
     torch.manual_seed(0)
-    scene.CONFIG_FILE, scene.WEIGHTS = str(tmp_path / "t.yaml"), str(tmp_path / "t.pth")
-    network = build_model(teacher)
-    for oim in network.memories().values():
-        # An empty lookup table is refused as teacher of identities.
-        torch.nn.init.normal_(oim.memory.table)
-    torch.save({"model": network.state_dict()}, scene.WEIGHTS)
-    (tmp_path / "t.yaml").write_text(teacher.dump())
+    scene.update(write_teacher(tmp_path, cfg=teacher))
     check_distillation(cfg)
     student = build_model(cfg)
     teachers = build_teachers(cfg, student)
