@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # The search that the table is about.
 _SEARCH = "person_search"
+# File in the folder of a training with the key of its job.
+_KEY_FILE = "ablation_key"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Job:
         folder: OUTPUT_DIR.
         result: file of what it reached.
         options: all keys and values, with those of seed, folder and teachers.
+        teachers: folders of the jobs that have to be done before.
     """
 
     run: Run
@@ -47,6 +52,12 @@ class Job:
     folder: Path
     result: Path
     options: tuple[str, ...]
+    teachers: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """Of run and seed, for people."""
+        return f"{self.run.name}, seed {self.seed}"
 
     def is_done(self) -> bool:
         """Whether there is a result by the same files, options and teachers."""
@@ -82,27 +93,42 @@ def jobs_of(plan: Plan, output: Path, results: Path, script: Path | None = None)
     return sorted(found.values(), key=place)
 
 
-def train(job: Job, script: Path | None = None) -> int:
-    """Train, or go on training; returns the exit code.
-
-    Args:
-        job: what to train.
-        script: a training script of one's own; without it the bundled one.
-
-    Raises:
-        KdpsError: the folder of the job is that of another.
-    """
-    program = ("-m", "kdps.train_net") if script is None else (str(script),)
-    command = [sys.executable, *program, "--config-file", job.run.config, "--resume", *job.options]
-    key_file = job.folder / "ablation_key"
+def check_folder(job: Job) -> None:
+    """Raise a KdpsError if the folder of a job is that of another."""
+    key_file = job.folder / _KEY_FILE
     if job.folder.is_dir() and not (key_file.is_file() and key_file.read_text() == job.key):
         raise KdpsError(
             f"{job.folder}: holds a run by other configs or options; remove it, or give another "
             "--output"
         )
+
+
+def train(
+    job: Job,
+    script: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> int:
+    """Train, or go on training; returns the exit code.
+
+    Args:
+        job: what to train.
+        script: a training script of one's own; without it the bundled one.
+        environment: variables to set.
+        log: file that takes what the training prints.
+    """
+    program = ("-m", "kdps.train_net") if script is None else (str(script),)
+    command = [sys.executable, *program, "--config-file", job.run.config, "--resume", *job.options]
     job.folder.mkdir(parents=True, exist_ok=True)
-    key_file.write_text(job.key)
-    return subprocess.call(command)
+    (job.folder / _KEY_FILE).write_text(job.key)
+    with contextlib.nullcontext() if log is None else open(log, "a") as stream:
+        return subprocess.call(
+            command,
+            env={**os.environ, **(environment or {})},
+            stdout=stream,
+            stderr=stream,
+        )
 
 
 def keep_outcome(job: Job) -> None:
@@ -131,7 +157,8 @@ def _job(
         options += [f"DISTILLATION.{key}.WEIGHTS", str(weights)]
     folder, result = output / name, results / f"{name}.json"
     key = digest_of_training(of_run, seed, {name: own.key for name, own in teachers.items()})
-    return Job(run, seed, key, folder, result, tuple(options))
+    before = tuple(own.folder for own in teachers.values())
+    return Job(run, seed, key, folder, result, tuple(options), before)
 
 
 def _outcome(job: Job) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdps.ablation.parallel import Environment, do_jobs
 from kdps.ablation.plan import Plan, read_plan
-from kdps.ablation.runs import Job, jobs_of, keep_outcome, train
+from kdps.ablation.runs import Job, check_folder, jobs_of, keep_outcome, train
 from kdps.ablation.table import markdown, read_outcomes, rows_of
 from kdps.cli.parsers import add_command
 from kdps.errors import KdpsError
@@ -18,6 +20,7 @@ from kdps.utils.output import check_writable
 _EXAMPLE = """examples:
   kdps ablate plan.yaml --output output/ablation
   kdps ablate plan.yaml --quick --output output/quick
+  kdps ablate plan.yaml --output output/ablation --parallel 4
   kdps ablate plan.yaml --output output/own --script my_train_net.py --runs student all"""
 
 
@@ -51,6 +54,14 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         metavar="FILE",
         help="train_net.py that knows parts of your own",
     )
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings at a time, over all GPUs or else all CPU cores; what each prints goes to "
+        "console.txt in its folder (default: 1, which prints here)",
+    )
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     parser.set_defaults(run=run)
 
@@ -61,34 +72,53 @@ def run(args: argparse.Namespace) -> int:
     results = args.results or args.output / "results"
     if args.script is not None and not args.script.is_file():
         raise KdpsError(f"--script: no such file: {args.script}")
+    if args.parallel < 1:
+        raise KdpsError(f"--parallel: must be at least 1, not {args.parallel}")
     unknown = set(args.runs or ()) - {own.name for own in plan.runs}
     if unknown:
         raise KdpsError(f"--runs: {args.plan} has no run {sorted(unknown)[0]!r}")
     check_writable(results / "table.md")
     jobs = jobs_of(plan, args.output, results, args.script)
-    failed = []
-    for job in jobs if not args.table_only else []:
-        name = f"{job.run.name}, seed {job.seed}"
-        if args.runs and job.run.name not in args.runs:
-            continue
-        if job.is_done():
-            _say(f"{name}: done already, see {job.result}")
-            continue
-        _say(f"\n{name}")
-        if train(job, args.script):
-            failed.append(name)
-            continue
-        try:
-            keep_outcome(job)
-        except KdpsError as error:
-            _say(f"{name}: {error}")
-            failed.append(name)
-            continue
-        _write_table(plan, jobs, results)
+    failed = _train_all(plan, jobs, results, args) if not args.table_only else []
     _say("\n" + _write_table(plan, jobs, results))
     if failed:
         raise KdpsError(f"these have failed, the reasons are above: {'; '.join(failed)}")
     return 0
+
+
+def _train_all(
+    plan: Plan, jobs: Sequence[Job], results: Path, args: argparse.Namespace
+) -> list[str]:
+    """Train what is asked for and not done yet; returns names of what failed."""
+    failed: list[str] = []
+    one_at_a_time = threading.Lock()
+
+    def work(job: Job, environment: Environment) -> None:
+        log = job.folder / "console.txt" if args.parallel > 1 else None
+        _say(f"\n{job.name}" if log is None else f"{job.name}: begun, see {log}")
+        try:
+            if train(job, args.script, environment=environment, log=log):
+                raise KdpsError("has failed" if log is None else f"has failed, see {log}")
+            with one_at_a_time:
+                keep_outcome(job)
+                _write_table(plan, jobs, results)
+            if log is not None:
+                _say(f"{job.name}: done")
+        except KdpsError as error:
+            _say(f"{job.name}: {error}")
+            failed.append(job.name)
+
+    to_do = []
+    for job in jobs:
+        if args.runs and job.run.name not in args.runs:
+            continue
+        if job.is_done():
+            _say(f"{job.name}: done already, see {job.result}")
+        else:
+            check_folder(job)
+            to_do.append(job)
+    do_jobs(to_do, work, args.parallel)
+    return failed
 
 
 def _write_table(plan: Plan, jobs: Sequence[Job], results: Path) -> str:

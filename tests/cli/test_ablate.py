@@ -48,6 +48,33 @@ def test_all_runs_are_trained_and_told_of(folder, capsys):
     assert table.strip().endswith(capsys.readouterr().out.strip().splitlines()[-1])
 
 
+def test_several_at_a_time_leave_what_one_at_a_time_does(folder, capsys):
+    spoil(folder, "import json, sys", "import json, os, sys, time")
+    spoil(folder, "queries = [", "print('threads', os.environ['OMP_NUM_THREADS'])\nqueries = [")
+    assert ablate() == 0
+    table = (folder / "out" / "results" / "table.md").read_text()
+    (folder / "out").rename(folder / "former")
+    assert ablate("--parallel", "2") == 0
+    assert (folder / "out" / "results" / "table.md").read_text() == table
+    # The pupils of the first seed, whose weights teach those of the second as well, came after it.
+    order = calls(folder)
+    assert sorted(order) == ["all_s0", "all_s1", "student_s0", "student_s1", "teacher_s0"]
+    assert order.index("teacher_s0") < min(order.index("all_s0"), order.index("all_s1"))
+    assert (folder / "out" / "all_s0" / "console.txt").read_text().startswith("threads ")
+    said = capsys.readouterr().out
+    assert "all, seed 0: begun, see out/all_s0/console.txt\n" in said
+    assert "all, seed 0: done\n" in said
+
+
+def test_one_of_several_that_fails_does_not_end_the_others(folder, capsys):
+    spoil(folder, "\nif (", "\nif folder.name == 'student_s0' or (")
+    assert ablate("--parallel", "2") == 2
+    said = capsys.readouterr()
+    assert "student, seed 0: has failed, see out/student_s0/console.txt\n" in said.out
+    assert "these have failed, the reasons are above: student, seed 0\n" in said.err
+    assert (folder / "out" / "results" / "all_s1.json").exists()
+
+
 def test_what_is_done_is_not_done_again(folder, capsys):
     assert ablate("--runs", "teacher", "student") == 0
     assert calls(folder) == ["teacher_s0", "student_s0", "student_s1"]
@@ -174,6 +201,7 @@ def test_a_training_without_a_result_does_not_end_the_others(folder, capfd, old,
     [
         (["--runs", "pupil"], "--runs: plan.yaml has no run 'pupil'"),
         (["--script", "no.py"], "--script: no such file: no.py"),
+        (["--parallel", "0"], "--parallel: must be at least 1, not 0"),
     ],
 )
 def test_faults_are_one_line(folder, more, message, capsys):
