@@ -234,8 +234,11 @@ class PersonSearchCheckpointer(DetectionCheckpointer):
     def _in_classifier(self, key: str) -> bool:
         """Whether this is part of a classifier of identities, which serves a training only."""
         modules = key.split(".")[:-1]
-        parents = (".".join(modules[:depth]) for depth in range(1, len(modules) + 1))
-        return any(isinstance(self.model.get_submodule(p), IdentitySoftmaxLoss) for p in parents)
+        for depth in range(1, len(modules) + 1):
+            parent = self.model.get_submodule(".".join(modules[:depth]))
+            if isinstance(parent, IdentitySoftmaxLoss):
+                return not parent.embeds or modules[depth:] == ["classifier"]
+        return False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """See :meth:`detectron2.checkpoint.DetectionCheckpointer.load`."""

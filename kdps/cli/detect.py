@@ -33,6 +33,8 @@ _EXAMPLE = """examples:
       --dataset prw_test --output detections.npz
   kdps detect --config-file configs/PRW/seqnet_R_50_C4.yaml --weights model_best.pth \\
       --images footage/frames --batch-size 8 --output frames.npz
+  kdps detect --config-file projects/DKD/configs/PRW/crop_reid_R_50.yaml --weights teacher.pth \\
+      --dataset prw_test --boxes detections.npz --output two_step.npz
 
 An interrupted run goes on when it is started again: what it has found waits in OUTPUT.parts."""
 
@@ -58,6 +60,12 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
     )
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="images at once; default: TEST.IMS_PER_BATCH"
+    )
+    parser.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="detections file whose boxes are embedded in place of the model's own detections "
+        "(TEST.PERSON_SEARCH.BOXES)",
     )
     parser.add_argument("--gt-boxes", action="store_true", help="embed annotated boxes as well")
     parser.set_defaults(run=run)
@@ -111,6 +119,8 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         if args.batch_size < 1:
             raise KdpsError(f"--batch-size: must be at least 1, not {args.batch_size}")
         cfg.TEST.IMS_PER_BATCH = args.batch_size
+    if args.boxes is not None:
+        cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
     if args.gt_boxes and not args.dataset:
         raise KdpsError("--gt-boxes: a folder of images has no annotated boxes")
     cfg.TEST.PERSON_SEARCH.GT_BOXES = args.gt_boxes

@@ -26,6 +26,25 @@ def add_kdps_config(cfg: CN) -> None:
     # training: nobody is recognised by an arm.
     cfg.INPUT.MIN_VISIBLE = 0.0
 
+    # In training, pass on the image as it was read beside the network input: teachers on crops cut
+    # people out of it.
+    cfg.INPUT.KEEP_ORIGINAL = False
+
+    # Crops of people, of a re-ID network on crops and of the windows of spatial-invariant
+    # augmentation. Values are ours, after what is usual in re-ID (docs/crops.md).
+    crops = cfg.INPUT.PERSON_CROPS = CN()
+    # Height and width in the network.
+    crops.SIZE = (256, 128)
+    # In training, cut a window beside the box, as if the crop were padded with so many pixels of
+    # the scene on each side and cut at random; but in the image it travels at most ALPHA pixels.
+    crops.SHIFT = True
+    crops.PADDING = 10.0
+    crops.ALPHA = 24.0
+    # Share of training crops of which a part is erased.
+    crops.ERASING = 0.5
+    # Crops of each identity that follow each other with DATALOADER.SAMPLER_TRAIN "IdentitySampler".
+    cfg.DATALOADER.INSTANCES_PER_IDENTITY = 4
+
     # "SGD", "Adam" or "AdamW". The latter two take no notice of SOLVER.MOMENTUM.
     cfg.SOLVER.OPTIMIZER = "SGD"
 
@@ -73,6 +92,10 @@ def add_kdps_config(cfg: CN) -> None:
     # Detections below this score do not count in detection recall and AP (0.01 is what SeqNet and
     # NAE report with).
     cfg.TEST.PERSON_SEARCH.DETECTION_SCORE_THRESH = 0.01
+    # Where boxes come from: "" is the model's own detections; "annotated" the annotated boxes, as
+    # if a detector had found just these; otherwise a detections file (.npz) of any detector, whose
+    # boxes the model embeds: a two-step system.
+    cfg.TEST.PERSON_SEARCH.BOXES = ""
     # Also embed the annotated boxes, which gives the upper bound with perfect detection.
     cfg.TEST.PERSON_SEARCH.GT_BOXES = False
 
@@ -88,6 +111,9 @@ def _add_model(cfg: CN) -> None:
     # A region's features are the "max" over it (NAE, SeqNet, COAT) or the "average" (OIM-Net).
     # ROI_BOX_HEAD.NORM is the norm of the stages on regions; empty: RESNETS.NORM.
     cfg.MODEL.ROI_BOX_HEAD.REGION_POOL = "max"
+
+    # Of the last stage of a ResNet on regions, or on crops (1 in re-ID networks on crops).
+    cfg.MODEL.ROI_BOX_HEAD.RES5_STRIDE = 2
 
     # The network of timm whose stages build_timm_classifier makes, a ConvNeXt or a Swin; what part
     # of its residual branches training drops, at the last block (rising linearly from the first).
@@ -128,6 +154,8 @@ def _add_model(cfg: CN) -> None:
     reid.QUEUE_SIZE = -1
     reid.OIM_SCALE = 30.0
     reid.OIM_MOMENTUM = 0.5
+    # Of the classification of identities of CropReID and DiverseKDROIHeads.
+    reid.LABEL_SMOOTHING = 0.1
     # Leave slots of table and queue that hold nothing yet out of the softmax. False lets them take
     # part with a similarity of zero, as the public implementations of OIM do.
     reid.OIM_MASK_EMPTY = True
@@ -180,6 +208,9 @@ def _add_distillation(cfg: CN) -> None:
     node.WARMUP_ITERS = 0
     node.STOP_ITER = -1
     node.SCHEDULE = "constant"
+    # With losses that look at windows (PLACES): a window is one of so many fixed ones of a person,
+    # which a teacher with a cache meets again; 0 draws any. INPUT.PERSON_CROPS is their range.
+    node.WINDOWS = 0
 
 
 def _add_coat(cfg: CN) -> None:

@@ -81,7 +81,8 @@ def _check_sizes(cfg: CfgNode) -> None:
         "MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY": (cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY, 0),
         "DATALOADER.NUM_WORKERS": (cfg.DATALOADER.NUM_WORKERS, 0),
         "TEST.IMS_PER_BATCH": (cfg.TEST.IMS_PER_BATCH, 1),
-        "INPUT.MIN_SIZE_TEST": (cfg.INPUT.MIN_SIZE_TEST, 1),
+        # 0 leaves the size as it is.
+        "INPUT.MIN_SIZE_TEST": (cfg.INPUT.MIN_SIZE_TEST, 0),
         "INPUT.MAX_SIZE_TEST": (cfg.INPUT.MAX_SIZE_TEST, 1),
     }
     for key, (value, minimum) in at_least.items():
@@ -147,11 +148,7 @@ def _check_training(cfg: CfgNode) -> None:
         not cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "DATALOADER.ASPECT_RATIO_GROUPING: must be False, its buckets cannot be resumed exactly",
     )
-    _require(
-        cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler",
-        f"DATALOADER.SAMPLER_TRAIN: {cfg.DATALOADER.SAMPLER_TRAIN!r} is not supported, only "
-        "'TrainingSampler'",
-    )
+    _check_sampler(cfg)
     _require(
         not (solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"),
         "SOLVER.AMP.ENABLED: mixed precision needs a GPU, but MODEL.DEVICE is cpu",
@@ -180,6 +177,30 @@ def _check_training(cfg: CfgNode) -> None:
     )
     _require(cfg.LOG.PERIOD >= 1, f"LOG.PERIOD: must be at least 1, not {cfg.LOG.PERIOD}")
     _require(cfg.LOG.SECONDS > 0, f"LOG.SECONDS: must be above 0, not {cfg.LOG.SECONDS}")
+
+
+def _check_sampler(cfg: CfgNode) -> None:
+    key, name = "DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN
+    on_crops = cfg.MODEL.META_ARCHITECTURE == "CropReID"
+    wanted = "IdentitySampler" if on_crops else "TrainingSampler"
+    _require(
+        name == wanted,
+        f"{key}: {name!r} is not supported with {cfg.MODEL.META_ARCHITECTURE}, only {wanted!r}",
+    )
+    if not on_crops:
+        return
+    count = cfg.DATALOADER.INSTANCES_PER_IDENTITY
+    key = "DATALOADER.INSTANCES_PER_IDENTITY"
+    _require(count >= 1, f"{key}: must be at least 1, not {count}")
+    share = cfg.SOLVER.IMS_PER_BATCH // (cfg.SOLVER.REFERENCE_WORLD_SIZE or comm.get_world_size())
+    _require(
+        share % count == 0,
+        f"{key}: batches of {share} crops per process (SOLVER.IMS_PER_BATCH) cannot be made of "
+        f"{count} of each identity",
+    )
+    _require(
+        not cfg.DISTILLATION.ENABLED, "DISTILLATION.ENABLED: CropReID teaches, it is no student"
+    )
 
 
 def _check_best_metric(cfg: CfgNode) -> None:

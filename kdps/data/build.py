@@ -24,7 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from kdps.data.batching import EqualSizeBatches, padded_sizes
 from kdps.data.dataset_mapper import PersonSearchDatasetMapper
-from kdps.data.samplers import ResumableTrainingSampler
+from kdps.data.identity_sampler import IdentitySampler
+from kdps.data.person_crops import PersonCropMapper, person_records
+from kdps.data.samplers import ResumableTrainingSampler, TrainingStream
 from kdps.data.training import get_training_dicts
 from kdps.errors import KdpsError
 from kdps.utils.rng import temporary_seed
@@ -56,23 +58,41 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> DataLoader
     """The endless training loader; the same batches for any DATALOADER.NUM_WORKERS.
 
     Args:
-        cfg: config with SEED resolved (0 or more).
-        mapper: ``PersonSearchDatasetMapper(cfg, is_train=True)`` if None.
+        cfg: config with SEED resolved (0 or more). With its sampler "IdentitySampler" the batches
+            are of crops of persons.
+        mapper: ``PersonSearchDatasetMapper(cfg, is_train=True)``, or ``PersonCropMapper(cfg)``, if
+            None.
 
     Raises:
         KdpsError: a training set is missing or has no image to train on.
     """
     records, _, _ = get_training_dicts(cfg.DATASETS.TRAIN)
+    if cfg.DATALOADER.SAMPLER_TRAIN == "IdentitySampler":
+        people = person_records(records)
+        return _train_loader(
+            cfg,
+            SeededDataset(people, mapper or PersonCropMapper(cfg)),
+            IdentitySampler(
+                [person["person_id"] for person in people],
+                cfg.DATALOADER.INSTANCES_PER_IDENTITY,
+                cfg.SEED,
+            ),
+        )
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = filter_images_with_only_crowd_annotations(records)
     if not records:
         raise KdpsError("DATASETS.TRAIN: no image with a person is left to train on")
     if mapper is None:
         mapper = PersonSearchDatasetMapper(cfg, is_train=True)
+    sampler = ResumableTrainingSampler(len(records), cfg.SEED)
+    return _train_loader(cfg, SeededDataset(records, mapper), sampler)
+
+
+def _train_loader(cfg: CfgNode, dataset: Dataset, sampler: TrainingStream) -> DataLoader:
     loader = build_detection_train_loader(
-        SeededDataset(records, mapper),
+        dataset,
         mapper=None,
-        sampler=ResumableTrainingSampler(len(records), cfg.SEED),
+        sampler=sampler,
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         # Buckets of like shapes hold samples back; their content would be lost on resume.
         aspect_ratio_grouping=False,
@@ -85,7 +105,7 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> DataLoader
     return loader
 
 
-def train_sampler(loader: DataLoader) -> ResumableTrainingSampler:
+def train_sampler(loader: DataLoader) -> TrainingStream:
     """The sampler inside a loader made by :func:`build_train_loader`."""
     return loader.dataset.sampler
 

@@ -13,6 +13,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
+from kdps.data.given_boxes import GivenBoxes
 from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV, ResizeShortestEdgeOpenCVUint8
 from kdps.data.transforms import ResizeShortestEdgeFloor
 from kdps.errors import KdpsError, one_line
@@ -32,12 +33,15 @@ class PersonSearchDatasetMapper:
     In training the result has ``image``, a (C, H, W) tensor in ``INPUT.FORMAT`` order, and
     ``instances`` with ``gt_boxes``, ``gt_classes`` (0) and ``gt_pids`` (int64, -1 unlabelled);
     the fields are there, empty, for an image without people. Boxes are clipped to the image and
-    those without area left out.
+    those without area left out. With ``keep_original`` there are also ``original``, the (C, H, W)
+    uint8 image as it was read, and ``to_original``, factor and offset from x of ``image`` to x of
+    ``original`` and the same of y; a factor below 0 mirrors.
 
     At test time the result has ``image``, the original ``height`` and ``width``, ``queries``
     (``Instances`` with ``boxes`` in pixels of the network input and int64 ``query_ids``) and, if
     ``with_annotated``, ``annotated`` with ``boxes`` in record order. These boxes are neither
-    clipped nor dropped, so that each keeps its place.
+    clipped nor dropped, so that each keeps its place. With ``given_boxes`` there is ``detected`` as
+    well: ``pred_boxes``, ``scores`` and ``pred_classes`` (0) that take the place of detections.
 
     ``file_name``, ``image_id`` and ``cam_id`` stay in both.
     """
@@ -51,6 +55,8 @@ class PersonSearchDatasetMapper:
         image_format: str,
         with_annotated: bool = False,
         min_visible: float = 0.0,
+        given_boxes: GivenBoxes | None = None,
+        keep_original: bool = False,
     ) -> None:
         """
         Args:
@@ -59,21 +65,28 @@ class PersonSearchDatasetMapper:
             image_format: channel order, as ``INPUT.FORMAT``.
             with_annotated: at test time, pass the annotated boxes on as well.
             min_visible: in training, leave people out of whose box less than this share is left.
+            given_boxes: at test time, boxes in place of the model's detections.
+            keep_original: in training, pass the image on as it was read as well.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.with_annotated = with_annotated
         self.min_visible = min_visible
+        self.given_boxes = given_boxes
+        self.keep_original = keep_original
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        source = cfg.TEST.PERSON_SEARCH.BOXES
         return {
             "is_train": is_train,
             "augmentations": build_augmentation(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "with_annotated": cfg.TEST.PERSON_SEARCH.GT_BOXES,
             "min_visible": cfg.INPUT.MIN_VISIBLE,
+            "keep_original": cfg.INPUT.KEEP_ORIGINAL,
+            "given_boxes": GivenBoxes(source) if source and not is_train else None,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -86,8 +99,8 @@ class PersonSearchDatasetMapper:
         result = copy.deepcopy(record)
         annotations = result.pop("annotations", [])
         queries = result.pop("queries", [])
-        image = self._read(result)
-        h, w = image.shape[:2]
+        image = read_image(result, self.image_format)
+        original, (h, w) = image, image.shape[:2]
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
         image = aug_input.image
@@ -98,6 +111,9 @@ class PersonSearchDatasetMapper:
             result["instances"] = _training_instances(
                 annotations, transforms, size, self.min_visible
             )
+            if self.keep_original:
+                result["original"] = torch.as_tensor(original.transpose(2, 0, 1).copy())
+                result["to_original"] = _to_original(transforms, h, w)
             return result
         for query in queries:
             _require_overlap(query, h, w, result["file_name"])
@@ -106,20 +122,28 @@ class PersonSearchDatasetMapper:
         result["queries"] = targets
         if self.with_annotated:
             result["annotated"] = Instances(size, boxes=_transform_boxes(annotations, transforms))
+        if self.given_boxes is not None:
+            result["detected"] = _as_detections(self.given_boxes(record), transforms, size)
         return result
 
-    def _read(self, record: dict[str, Any]) -> np.ndarray:
-        path = record["file_name"]
-        try:
-            image = utils.read_image(path, format=self.image_format)
-            utils.check_image_size(record, image)  # fills the size in where it is missing
-        except utils.SizeMismatchError as error:
-            size = f"{record['width']}x{record['height']}"
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            raise KdpsError(f"image {path} is {found}, its record says {size}") from error
-        except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
-            raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
-        return image
+
+def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
+    """(H, W, 3) pixels of the image of a record, whose size is filled in where it is missing.
+
+    Raises:
+        KdpsError: the image cannot be read or has another size than recorded.
+    """
+    path = record["file_name"]
+    try:
+        image = utils.read_image(path, format=image_format)
+        utils.check_image_size(record, image)
+    except utils.SizeMismatchError as error:
+        size = f"{record['width']}x{record['height']}"
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        raise KdpsError(f"image {path} is {found}, its record says {size}") from error
+    except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
+        raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
+    return image
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> list[T.Augmentation | T.Transform]:
@@ -161,6 +185,28 @@ def _transform_boxes(items: list[dict[str, Any]], transforms: T.TransformList) -
     boxes = [BoxMode.convert(i["bbox"], i["bbox_mode"], BoxMode.XYXY_ABS) for i in items]
     array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return Boxes(torch.as_tensor(transforms.apply_box(array), dtype=torch.float32))
+
+
+def _to_original(
+    transforms: T.TransformList, height: int, width: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Factor and offset of x and of y from the transformed image to the original one."""
+    corners = transforms.apply_coords(np.array([[0.0, 0.0], [width, height]]))
+    factors = np.array([width, height]) / (corners[1] - corners[0])
+    offsets = -factors * corners[0]
+    return tuple(zip(factors.tolist(), offsets.tolist(), strict=True))
+
+
+def _as_detections(
+    given: np.ndarray, transforms: T.TransformList, size: tuple[int, int]
+) -> Instances:
+    boxes = torch.as_tensor(transforms.apply_box(given[:, :4]), dtype=torch.float32)
+    return Instances(
+        size,
+        pred_boxes=Boxes(boxes),
+        scores=torch.as_tensor(given[:, 4]),
+        pred_classes=torch.zeros(len(given), dtype=torch.int64),
+    )
 
 
 def _training_instances(

@@ -18,16 +18,13 @@ from kdps.utils.rng import derive_seed
 _SHUFFLE, _SAMPLE = 0, 1
 
 
-class ResumableTrainingSampler(Sampler):
-    """An endless stream of shuffled samples whose every element follows from its position.
+class TrainingStream:
+    """An endless stream of samples that is resumed at a position.
 
-    Epoch e visits the data set in a permutation drawn from (seed, e). The ranks take turns, so
-    the stream as a whole is the same for any number of ranks, and continues at ``position``
-    without replaying what came before. Like Detectron2's samplers it does not shard by data
-    loader worker; ``build_detection_train_loader`` does.
-
-    Yields:
-        (index, sample_seed): the record to load, and the seed of its augmentation.
+    Attributes:
+        size: number of records.
+        seed: what it is drawn by.
+        position: samples, of all ranks together, that were consumed before it begins.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -35,6 +32,9 @@ class ResumableTrainingSampler(Sampler):
         Args:
             size: number of records, at least 1.
             seed: non-negative, the same on every rank.
+
+        Raises:
+            KdpsError: there is nothing to sample, or no seed.
         """
         if size < 1:
             raise KdpsError("DATASETS.TRAIN: no image is left to train on")
@@ -43,15 +43,6 @@ class ResumableTrainingSampler(Sampler):
         self.size = size
         self.seed = seed
         self.position = 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, order = -1, np.empty(0, dtype=np.int64)
-        first = self.position + comm.get_rank()
-        for position in itertools.count(first, comm.get_world_size()):
-            if position // self.size != epoch:
-                epoch = position // self.size
-                order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(self.size)
-            yield int(order[position % self.size]), derive_seed(self.seed, _SAMPLE, position)
 
     def state_dict(self) -> dict[str, Any]:
         """The stream's identity; the trainer adds how much of it was consumed."""
@@ -70,3 +61,25 @@ class ResumableTrainingSampler(Sampler):
             )
         self.seed = state["seed"]
         self.position = state["position"]
+
+
+class ResumableTrainingSampler(TrainingStream, Sampler):
+    """An endless stream of shuffled samples whose every element follows from its position.
+
+    Epoch e visits the data set in a permutation drawn from (seed, e). The ranks take turns, so
+    the stream as a whole is the same for any number of ranks, and continues at ``position``
+    without replaying what came before. Like Detectron2's samplers it does not shard by data
+    loader worker; ``build_detection_train_loader`` does.
+
+    Yields:
+        (index, sample_seed): the record to load, and the seed of its augmentation.
+    """
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        first = self.position + comm.get_rank()
+        for position in itertools.count(first, comm.get_world_size()):
+            if position // self.size != epoch:
+                epoch = position // self.size
+                order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(self.size)
+            yield int(order[position % self.size]), derive_seed(self.seed, _SAMPLE, position)

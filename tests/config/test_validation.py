@@ -27,6 +27,8 @@ def test_a_sound_config_passes(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
+CROPS = ("MODEL.META_ARCHITECTURE", "CropReID")
+SAMPLED = (*CROPS, "DATALOADER.SAMPLER_TRAIN", "IdentitySampler")
 ANCHOR_FREE = ("MODEL.META_ARCHITECTURE", "AlignPS")
 FAULTS = [
     (("MODEL.META_ARCHITECTURE", "Foo"), "META_ARCHITECTURE: unknown .*known: .*PersonSearchRCNN"),
@@ -73,7 +75,18 @@ FAULTS = [
     (("MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY", -1), "SIZE_DIVISIBILITY: must be at least 0"),
     (("DATALOADER.NUM_WORKERS", -1), "DATALOADER.NUM_WORKERS: must be at least 0"),
     (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH: must be at least 1"),
-    (("INPUT.MIN_SIZE_TEST", 0), "INPUT.MIN_SIZE_TEST: must be at least 1"),
+    (CROPS, "SAMPLER_TRAIN: 'TrainingSampler' is not supported with CropReID, only 'IdentitySam"),
+    (SAMPLED[2:], "SAMPLER_TRAIN: 'IdentitySampler' is not supported with PersonSearchRCNN"),
+    ((*SAMPLED, "DATALOADER.INSTANCES_PER_IDENTITY", 0), "PER_IDENTITY: must be at least 1, not 0"),
+    (
+        (*SAMPLED, "SOLVER.IMS_PER_BATCH", 6),
+        r"PER_IDENTITY: batches of 6 crops per process \(.*\) cannot be made of 4 of each identity",
+    ),
+    (
+        (*SAMPLED, "SOLVER.IMS_PER_BATCH", 8, "DISTILLATION.ENABLED", True),
+        "DISTILLATION.ENABLED: CropReID teaches, it is no student",
+    ),
+    (("INPUT.MIN_SIZE_TEST", -1), "INPUT.MIN_SIZE_TEST: must be at least 0"),
     (
         ("TEST.PERSON_SEARCH.SCORE_THRESH", 50.0),
         "PERSON_SEARCH.SCORE_THRESH: must be between 0 and 1, not 50",

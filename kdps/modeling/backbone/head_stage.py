@@ -10,8 +10,8 @@ from torch import nn
 
 from kdps.errors import KdpsError
 
-# From the config and the channels of a pooled region to the stage, of stride 2, and the number of
-# its output channels. A stage starts from random weights or those that a checkpoint has for it.
+# From the config and the channels of a pooled region to the stage and the number of its output
+# channels. A stage starts from random weights or those that a checkpoint has for it.
 StageBuilder = Callable[[CfgNode, int], tuple[nn.Module, int]]
 
 _BUILDERS: dict[str, StageBuilder] = {}

@@ -82,7 +82,8 @@ def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int
     """The last stage of the ResNet of ``cfg``, for use on pooled regions.
 
     Returns:
-        The stage, of stride 2, and the number of its output channels.
+        The stage, of stride ``MODEL.ROI_BOX_HEAD.RES5_STRIDE``, and the number of its output
+        channels.
     """
     resnets = cfg.MODEL.RESNETS
     out_channels = resnets.RES2_OUT_CHANNELS * 8
@@ -97,7 +98,7 @@ def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int
     stage = ResNet.make_stage(
         BottleneckBlock if resnets.DEPTH >= 50 else BasicBlock,
         blocks,
-        stride_per_block=[2] + [1] * (blocks - 1),
+        stride_per_block=[cfg.MODEL.ROI_BOX_HEAD.RES5_STRIDE] + [1] * (blocks - 1),
         in_channels=in_channels,
         out_channels=out_channels,
         norm=head_norm(cfg),

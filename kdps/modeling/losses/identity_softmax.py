@@ -17,15 +17,25 @@ class IdentitySoftmaxLoss(nn.Module):
     in training. The neck is that of "Bag of Tricks and a Strong Baseline for Deep Person
     Re-identification" (Luo et al., CVPRW 2019), section 3.6: a norm whose shift stays zero.
     Computed in float32, whatever the type of the embeddings.
+
+    Attributes:
+        embeds: the neck serves inference, too.
     """
 
-    def __init__(self, num_pids: int, dim: int) -> None:
+    def __init__(
+        self, num_pids: int, dim: int, label_smoothing: float = 0.0, *, embeds: bool = False
+    ) -> None:
         """
         Args:
             num_pids: labelled identities, at least 1.
             dim: size of an embedding.
+            label_smoothing: share of the target that all identities have together ("Rethinking the
+                Inception Architecture for Computer Vision", Szegedy et al., CVPR 2016).
+            embeds: see above.
         """
         super().__init__()
+        self.label_smoothing = label_smoothing
+        self.embeds = embeds
         self.neck = RowBatchNorm(dim)
         self.neck.bias.requires_grad_(False)
         self.classifier = nn.Linear(dim, num_pids, bias=False)
@@ -41,9 +51,13 @@ class IdentitySoftmaxLoss(nn.Module):
         Returns:
             Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
         """
-        labelled = pids >= 0
         with torch.autocast(embeddings.device.type, enabled=False):
-            logits = self.classifier(self.neck(embeddings.float())[labelled])
-            if len(logits) == 0:
-                return logits.sum()
-            return F.cross_entropy(logits, pids[labelled])
+            return self.loss(self.neck(embeddings.float()), pids)
+
+    def loss(self, necks: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
+        """The loss of (P, D) float32 rows that are behind the neck already."""
+        labelled = pids >= 0
+        logits = self.classifier(necks[labelled])
+        if len(logits) == 0:
+            return logits.sum()
+        return F.cross_entropy(logits, pids[labelled], label_smoothing=self.label_smoothing)

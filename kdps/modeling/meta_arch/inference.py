@@ -66,7 +66,8 @@ class PersonSearchInference:
         Args:
             batched_inputs: for each image ``image``, (C, H, W) pixels of the network input;
                 optionally ``height`` and ``width`` of the original image, ``queries`` (``boxes``,
-                ``query_ids``) and ``annotated`` (``boxes``), in pixels of the network input.
+                ``query_ids``), ``annotated`` (``boxes``) and ``detected``, in the place of
+                ``detected_instances``, in pixels of the network input.
             detected_instances: not None skips the detector: boxes (``pred_boxes`` in pixels of the
                 network input) that are embedded in place of its detections.
             do_postprocess: False returns just the detections, in pixels of the network input.
@@ -79,6 +80,8 @@ class PersonSearchInference:
         """
         images = self.preprocess_image(batched_inputs)
         features = self._describe(images)
+        if detected_instances is None and all("detected" in x for x in batched_inputs):
+            detected_instances = [x["detected"] for x in batched_inputs]
         if detected_instances is None:
             detections = self._detect(images, features)
         else:
