@@ -2,6 +2,7 @@
 """Knowledge distillation for person search."""
 
 from kdps.distillation.build import build_distiller, build_teachers
+from kdps.distillation.crop_teacher import CropTeacher
 from kdps.distillation.distiller import Distiller
 from kdps.distillation.ema_teacher import EMATeacher
 from kdps.distillation.losses import DISTILL_LOSS_REGISTRY, DistillLoss, NetworkShape
@@ -11,6 +12,7 @@ from kdps.distillation.teacher import TEACHER_REGISTRY, Teacher, TeacherOutputs
 __all__ = [
     "DISTILL_LOSS_REGISTRY",
     "TEACHER_REGISTRY",
+    "CropTeacher",
     "DistillLoss",
     "Distiller",
     "EMATeacher",

@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from kdps.data.person_crops import window_range
 from kdps.distillation.distiller import Distiller
 from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, DistillLoss
 from kdps.distillation.settings import (
@@ -19,6 +20,7 @@ from kdps.distillation.settings import (
 )
 from kdps.distillation.shapes import network_shape
 from kdps.distillation.teacher import TEACHER_REGISTRY, Teacher
+from kdps.distillation.windows import WindowSampler
 from kdps.errors import KdpsError
 
 
@@ -66,6 +68,7 @@ def build_distiller(cfg: CfgNode, student: nn.Module, teachers: Mapping[str, Tea
         losses,
         {own.name: own.teacher for own in settings},
         {own.name: own.weight for own in settings},
+        WindowSampler(window_range(cfg), cfg.DISTILLATION.WINDOWS),
     )
 
 

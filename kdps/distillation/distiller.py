@@ -13,6 +13,7 @@ from torch import nn
 from kdps.distillation.identities import tables_of, with_identities
 from kdps.distillation.losses.base import DistillLoss
 from kdps.distillation.teacher import TeacherOutputs
+from kdps.distillation.windows import WindowSampler
 from kdps.structures.distill_outputs import DistillOutputs
 
 
@@ -34,6 +35,7 @@ class Distiller(nn.Module):
         losses: Mapping[str, DistillLoss],
         teachers: Mapping[str, str],
         weights: Mapping[str, float],
+        windows: WindowSampler | None = None,
     ) -> None:
         """
         Args:
@@ -41,6 +43,7 @@ class Distiller(nn.Module):
             losses: by name.
             teachers: for each loss, the name of the teacher it compares with.
             weights: for each loss, its weight.
+            windows: draws the windows for losses that look at them.
         """
         super().__init__()
         self.student = student
@@ -48,6 +51,8 @@ class Distiller(nn.Module):
         self.teachers = dict(teachers)
         self.weights = dict(weights)
         self.factor = 1.0
+        needed = any(loss.needs_windows for loss in self.losses.values())
+        self.windows = windows if needed else None
 
     @property
     def device(self) -> torch.device:
@@ -68,14 +73,23 @@ class Distiller(nn.Module):
         if teachers is None or not self.training:
             return self._plain(batched_inputs)
         tables = self._tables()
-        losses, seen = self.student.forward_distill(batched_inputs)
-        people = {
-            stage: with_identities(said, *tables[stage]) if stage in tables else said
-            for stage, said in seen.people.items()
-        }
+        windows = None
+        if self.windows is not None:
+            windows = [own.to(self.device) for own in self.windows(batched_inputs)]
+        losses, seen = self.student.forward_distill(batched_inputs, windows)
+        people, shifted = (
+            {
+                stage: with_identities(said, *tables[stage]) if stage in tables else said
+                for stage, said in own.items()
+            }
+            for own in (seen.people, seen.windows)
+        )
         # What a small difference of cosines would lose in half precision is what losses are about.
         with torch.autocast(self.device.type, enabled=False):
-            return {**losses, **self._compare(replace(seen, people=people), teachers)}
+            return {
+                **losses,
+                **self._compare(replace(seen, people=people, windows=shifted), teachers),
+            }
 
     def _plain(self, batched_inputs: list[dict[str, Any]]) -> Any:
         outputs = self.student(batched_inputs)

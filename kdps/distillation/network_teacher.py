@@ -129,8 +129,8 @@ class NetworkOutputs(TeacherOutputs):
         ]
 
         @torch.no_grad()
-        def describe_stage(stage: str, places: Places) -> PersonOutputs:
-            return self._describe_stage(stage, places, factors)
+        def describe_stage(stage: str, own: PersonOutputs) -> PersonOutputs:
+            return self._describe_stage(stage, own.places, factors)
 
         return DistillOutputs(
             features=self.features,
@@ -138,6 +138,7 @@ class NetworkOutputs(TeacherOutputs):
             padded_size=tuple(self.images.tensor.shape[-2:]),
             targets=[scale_boxes(b, f) for b, f in zip(student.targets, factors, strict=True)],
             people=DescribedPeople(student.people, describe_stage),
+            windows=DescribedPeople(student.windows, describe_stage),
         )
 
     def _describe_stage(

@@ -100,6 +100,8 @@ def check_distillation(cfg: CfgNode) -> None:
     if node.SCHEDULE not in SCHEDULES:
         known = ", ".join(SCHEDULES)
         raise KdpsError(f"DISTILLATION.SCHEDULE: unknown value {node.SCHEDULE!r}; known: {known}")
+    if node.WINDOWS < 0:
+        raise KdpsError(f"DISTILLATION.WINDOWS: must be 0 (any) or more, not {node.WINDOWS}")
     if node.WARMUP_ITERS < 0:
         raise KdpsError(f"DISTILLATION.WARMUP_ITERS: must be 0 or more, not {node.WARMUP_ITERS}")
     if node.STOP_ITER != -1 and node.STOP_ITER <= node.WARMUP_ITERS:
@@ -107,7 +109,7 @@ def check_distillation(cfg: CfgNode) -> None:
             f"DISTILLATION.STOP_ITER: {node.STOP_ITER} must lie after WARMUP_ITERS "
             f"({node.WARMUP_ITERS}), or be -1 for the end of the training"
         )
-    known = {"ENABLED", "TEACHERS", "LOSSES", "SCHEDULE", "WARMUP_ITERS", "STOP_ITER"}
+    known = {"ENABLED", "TEACHERS", "LOSSES", "SCHEDULE", "WARMUP_ITERS", "STOP_ITER", "WINDOWS"}
     known |= {own.name for own in [*teachers, *losses]}
     for key, value in node.items():
         # The node of a part that is left out may stay, but a misspelt one changes nothing.

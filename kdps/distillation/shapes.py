@@ -9,18 +9,17 @@ from kdps.distillation.losses.base import NetworkShape
 
 
 def network_shape(model: nn.Module) -> NetworkShape:
-    """Maps of the backbone, sizes of embeddings and of the lookup tables of a model.
+    """Maps of the backbone, sizes of embeddings and number of identities of a model.
 
     Of AlignPS's joined maps, only the finest is there at test time, and thus in a teacher.
     """
-    memories = model.memories()
     shapes = model.backbone.output_shape()
     training_only = getattr(model, "head_in_features", [])[1:]
-    tables = [oim.memory.table for oim in memories.values()]
     return NetworkShape(
         features={k: v for k, v in shapes.items() if k not in training_only},
-        embedding_dims={stage: oim.memory.table.shape[1] for stage, oim in memories.items()},
-        num_pids=len(tables[-1]) if tables else 0,
+        embedding_dims=dict(model.embedding_dims()),
+        num_pids=model.num_pids,
         stages=tuple(model.stages),
+        detecting_stages=tuple(model.detecting_stages),
         dense=hasattr(model, "head_in_features"),
     )

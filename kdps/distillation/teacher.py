@@ -74,15 +74,21 @@ class DescribedPeople(Mapping[str, PersonOutputs]):
     def __init__(
         self,
         student: Mapping[str, PersonOutputs],
-        describe: Callable[[str, Places], PersonOutputs],
+        describe: Callable[[str, PersonOutputs], PersonOutputs],
     ) -> None:
+        """
+        Args:
+            student: what the student says, by stage.
+            describe: from the name of a stage and what the student says there to what the teacher
+                says at the same places.
+        """
         self._student = student
         self._describe = describe
         self._described: dict[str, PersonOutputs] = {}
 
     def __getitem__(self, stage: str) -> PersonOutputs:
         if stage not in self._described:
-            self._described[stage] = self._describe(stage, self._student[stage].places)
+            self._described[stage] = self._describe(stage, self._student[stage])
         return self._described[stage]
 
     def __iter__(self) -> Iterator[str]:

@@ -30,8 +30,8 @@ class PersonOutputs:
 
     Attributes:
         places: where it looked. What a teacher says has the student's places.
-        person_logits: (R,) logits of being a person.
-        boxes: (R, 4) predicted boxes, XYXY pixels of the student's network input.
+        person_logits: (R,) logits of being a person; None of a teacher that only embeds.
+        boxes: (R, 4) predicted boxes, XYXY pixels of the student's network input; None likewise.
         embeddings: (R, D) rows of unit length; None where a stage only detects.
         identity_logits: (R, P) cosines to the rows of the network's own lookup table times the
             scale of its OIM loss; None where there is no table. The circular queue has no part in
@@ -45,8 +45,8 @@ class PersonOutputs:
     """
 
     places: Places
-    person_logits: torch.Tensor
-    boxes: torch.Tensor
+    person_logits: torch.Tensor | None
+    boxes: torch.Tensor | None
     embeddings: torch.Tensor | None = None
     identity_logits: torch.Tensor | None = None
     known: torch.Tensor | None = None
@@ -66,6 +66,8 @@ class DistillOutputs:
         targets: for each image (M_i, 4) annotated boxes, XYXY pixels of this network's input.
         people: by stage, such as "detector" (which only scores) and "reid". What a teacher says has
             the stages of the student, row by row.
+        windows: the same at the shifted boxes of all annotated people, if a loss looks at them, of
+            the stages that embed.
     """
 
     features: dict[str, torch.Tensor]
@@ -73,3 +75,4 @@ class DistillOutputs:
     padded_size: tuple[int, int]
     targets: list[Boxes]
     people: Mapping[str, PersonOutputs] = field(default_factory=dict)
+    windows: Mapping[str, PersonOutputs] = field(default_factory=dict)

@@ -19,11 +19,19 @@ def shape(
     num_pids: int = 5,
     stages: Sequence[str] = ("detector", "reid"),
     dense: bool = False,
+    detecting: Sequence[str] | None = None,
 ) -> NetworkShape:
     """A network with maps of so many channels, and embeddings of so many numbers by stage."""
     channels = {"res4": 2} if channels is None else channels
     maps = {name: ShapeSpec(channels=count, stride=8) for name, count in channels.items()}
-    return NetworkShape(maps, {"reid": 3} if dims is None else dims, num_pids, tuple(stages), dense)
+    return NetworkShape(
+        maps,
+        {"reid": 3} if dims is None else dims,
+        num_pids,
+        tuple(stages),
+        dense,
+        tuple(stages if detecting is None else detecting),
+    )
 
 
 def seen(
@@ -32,6 +40,7 @@ def seen(
     sizes: Sequence[tuple[int, int]] | None = None,
     padded: tuple[int, int] = (16, 16),
     people: Mapping[str, PersonOutputs] | None = None,
+    windows: Mapping[str, PersonOutputs] | None = None,
 ) -> DistillOutputs:
     """Maps of a batch, its annotated boxes and its people."""
     features = {"res4": torch.zeros(len(targets), 2, 2, 2)} if features is None else features
@@ -41,6 +50,7 @@ def seen(
         padded_size=padded,
         targets=[Boxes(torch.tensor(own, dtype=torch.float32).reshape(-1, 4)) for own in targets],
         people=people or {},
+        windows=windows or {},
     )
 
 

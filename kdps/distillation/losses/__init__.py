@@ -8,6 +8,7 @@ from kdps.distillation.losses.pearson_feature import PearsonFeature
 from kdps.distillation.losses.relation import GramRelation, SoftmaxRelation
 from kdps.distillation.losses.relational import AngleRelation, DistanceRelation
 from kdps.distillation.losses.teacher_table import TeacherTable
+from kdps.distillation.losses.triplet_relation import TripletRelation
 
 __all__ = [
     "DISTILL_LOSS_REGISTRY",
@@ -24,4 +25,5 @@ __all__ = [
     "PearsonFeature",
     "SoftmaxRelation",
     "TeacherTable",
+    "TripletRelation",
 ]

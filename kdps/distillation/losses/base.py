@@ -32,6 +32,7 @@ class NetworkShape:
         num_pids: rows of its lookup tables.
         stages: names of all its stages.
         dense: its stage "detector" looks at every cell of a map, and not at regions.
+        detecting_stages: those that score and regress boxes.
     """
 
     features: Mapping[str, ShapeSpec]
@@ -39,6 +40,7 @@ class NetworkShape:
     num_pids: int
     stages: tuple[str, ...] = ()
     dense: bool = False
+    detecting_stages: tuple[str, ...] = ()
 
 
 class DistillLoss(nn.Module):
@@ -49,9 +51,11 @@ class DistillLoss(nn.Module):
 
     Attributes:
         needs_identities: whether rows of both lookup tables have to mean the same persons.
+        needs_windows: whether it looks at the shifted boxes of annotated people.
     """
 
     needs_identities = False
+    needs_windows = False
 
     def __init__(self, *, student: NetworkShape, teacher: NetworkShape) -> None:
         """A subclass takes its settings as further keyword arguments, all with a default.

@@ -65,7 +65,12 @@ class _PlacesLoss(DistillLoss):
             KdpsError: the student has no such stage, or the teacher cannot be asked about it.
         """
         super().__init__(student=student, teacher=teacher)
-        self.stages = chosen_stages(stages, student.stages)
+        self.stages = chosen_stages(stages, student.detecting_stages, " that detects")
+        for stage in self.stages:
+            # The stage that answers for one that the teacher does not have is its last.
+            answering = stage if stage in teacher.stages else teacher.stages[-1]
+            if answering not in teacher.detecting_stages:
+                raise KdpsError(f"STAGES: the teacher has neither scores nor boxes for {stage!r}")
         if "detector" in self.stages and student.dense and not teacher.dense:
             raise KdpsError(
                 "STAGES: 'detector' of the student looks at every cell of a map, which a teacher "

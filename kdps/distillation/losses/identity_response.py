@@ -91,4 +91,4 @@ class IdentityResponse(PeopleLoss):
             )
             for _, own, theirs, rows in self.people(student, teacher)
         ]
-        return {"loss_kd_identity": torch.stack(losses).mean()}
+        return {"loss_kd_identity": self.total(losses)}

@@ -101,7 +101,7 @@ class GramRelation(PeopleLoss):
             gram_loss(own, theirs, self.rows, self.reduction)
             for own, theirs in self.embeddings(student, teacher)
         ]
-        return {"loss_kd_gram": torch.stack(losses).mean()}
+        return {"loss_kd_gram": self.total(losses)}
 
 
 @DISTILL_LOSS_REGISTRY.register()
@@ -134,4 +134,4 @@ class SoftmaxRelation(PeopleLoss):
             softmax_relation_loss(own, theirs, self.temperature, self.scale, self.symmetric)
             for own, theirs in self.embeddings(student, teacher)
         ]
-        return {"loss_kd_softmax_relation": torch.stack(losses).mean()}
+        return {"loss_kd_softmax_relation": self.total(losses)}

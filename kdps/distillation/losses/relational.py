@@ -88,7 +88,7 @@ class _Relational(PeopleLoss):
             type(self).relation(own, theirs)
             for own, theirs in self.embeddings(student, teacher, self.max_persons)
         ]
-        return {self.name: torch.stack(losses).mean()}
+        return {self.name: self.total(losses)}
 
 
 @DISTILL_LOSS_REGISTRY.register()

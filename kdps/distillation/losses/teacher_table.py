@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, NetworkShape
-from kdps.distillation.losses.people import PeopleLoss
+from kdps.distillation.losses.people import PeopleLoss, projected, stage_projections
 from kdps.errors import KdpsError
 from kdps.modeling.losses import oim_loss
 from kdps.structures.distill_outputs import DistillOutputs
@@ -42,20 +40,12 @@ class TeacherTable(PeopleLoss):
         if scale <= 0:
             raise KdpsError(f"SCALE: must be above 0, not {scale}")
         self.scale = scale
-        # The stage that answers for one that the teacher does not have is its last.
-        last = list(teacher.embedding_dims.values())[-1]
-        self.projections = nn.ModuleDict()
-        for stage in self.stages:
-            own, theirs = student.embedding_dims[stage], teacher.embedding_dims.get(stage, last)
-            if own != theirs:
-                self.projections[stage] = nn.Linear(own, theirs, bias=False)
+        self.projections = stage_projections(self.stages, student, teacher)
 
     def forward(self, student: DistillOutputs, teacher: DistillOutputs) -> dict[str, torch.Tensor]:
         losses = []
         for stage, own, theirs, rows in self.people(student, teacher):
-            embeddings = own.embeddings[rows].float()
-            if stage in self.projections:
-                embeddings = F.normalize(self.projections[stage](embeddings).float())
+            embeddings = projected(self.projections, stage, own.embeddings[rows])
             pids = own.pids[rows]
             # The table of an unlabelled person has no row; the index is not looked at.
             known = (pids >= 0) & theirs.known[pids.clamp(min=0)]
@@ -63,4 +53,4 @@ class TeacherTable(PeopleLoss):
             loss = oim_loss(embeddings[known], pids[known], theirs.table, empty, self.scale)
             # Without anybody, the projection remains a part of the graph.
             losses.append(loss + 0.0 * embeddings.sum())
-        return {"loss_kd_table": torch.stack(losses).mean()}
+        return {"loss_kd_table": self.total(losses)}

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdps.modeling.losses import OIMLoss
+from kdps.modeling.memories import HasMemories
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
 Losses = dict[str, torch.Tensor]
 
 
-class Distillable:
+class Distillable(HasMemories):
     """Mixed into a Detectron2 meta-architecture: training that can be watched by a distillation.
 
     A model says how it trains (:meth:`_train`) and what it sees at places that another model chose
@@ -23,9 +27,14 @@ class Distillable:
 
     Attributes:
         stages: names of what it is asked about people; empty for a model that tells nothing.
+        detecting_stages: those of them that score and regress boxes.
     """
 
     stages: tuple[str, ...] = ()
+
+    @property
+    def detecting_stages(self) -> tuple[str, ...]:
+        return self.stages
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by name in training; otherwise see :meth:`PersonSearchInference.inference`.
@@ -39,9 +48,16 @@ class Distillable:
         return self.forward_distill(batched_inputs)[0]
 
     def forward_distill(
-        self, batched_inputs: list[dict[str, Any]]
+        self, batched_inputs: list[dict[str, Any]], windows: list[Boxes] | None = None
     ) -> tuple[Losses, DistillOutputs]:
-        """Losses by name, and what a distillation compares with a teacher."""
+        """Losses by name, and what a distillation compares with a teacher.
+
+        Args:
+            batched_inputs: see :meth:`forward`.
+            windows: for each image a box for each annotated person, in pixels of the network input,
+                to look at as well. Heads see these by their running statistics, as at test time,
+                which the windows do not change.
+        """
         images = self.preprocess_image(batched_inputs)
         targets = [x["instances"].to(self.device) for x in batched_inputs]
         features = self._describe(images)
@@ -52,8 +68,28 @@ class Distillable:
             padded_size=tuple(images.tensor.shape[-2:]),
             targets=[own.gt_boxes for own in targets],
             people=people,
+            windows={} if windows is None else self._see(images, features, targets, windows),
         )
         return losses, seen
+
+    def _see(
+        self,
+        images: ImageList,
+        features: dict[str, torch.Tensor],
+        targets: list[Instances],
+        windows: list[Boxes],
+    ) -> dict[str, PersonOutputs]:
+        """What each stage that embeds says of windows."""
+        pids = torch.cat([own.gt_pids for own in targets])
+        with running_statistics(self):
+            return {
+                stage: replace(
+                    self.describe_people(images, features, stage, Places(windows)),
+                    is_person=torch.ones_like(pids, dtype=torch.bool),
+                    pids=pids,
+                )
+                for stage in self.embedding_dims()
+            }
 
     def _train(
         self,
@@ -86,6 +122,15 @@ class Distillable:
         """
         raise NotImplementedError
 
-    def memories(self) -> Mapping[str, OIMLoss]:
-        """The OIM loss, with its lookup table, of each stage that embeds."""
-        raise NotImplementedError
+
+@contextmanager
+def running_statistics(model: nn.Module) -> Iterator[None]:
+    """Let batch norms take their running statistics, and leave these as they are, inside."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True

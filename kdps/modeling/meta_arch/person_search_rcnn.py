@@ -69,8 +69,21 @@ class PersonSearchRCNN(PersonSearchInference, Distillable, GeneralizedRCNN):
         """Of its heads."""
         return tuple(self.roi_heads.stages)
 
+    @property
+    def detecting_stages(self) -> tuple[str, ...]:
+        """Of its heads."""
+        return tuple(self.roi_heads.detecting_stages)
+
     def memories(self) -> Mapping[str, OIMLoss]:
         return self.roi_heads.memories()
+
+    def embedding_dims(self) -> Mapping[str, int]:
+        return self.roi_heads.embedding_dims()
+
+    @property
+    def num_pids(self) -> int:
+        """Of its heads."""
+        return self.roi_heads.num_pids
 
     def _detect(self, images: ImageList, features: Features) -> list[Instances]:
         proposals, _ = self.proposal_generator(images, features, None)

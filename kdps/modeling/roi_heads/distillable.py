@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -11,11 +10,11 @@ from detectron2.layers import cat
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 
-from kdps.modeling.losses import OIMLoss
+from kdps.modeling.memories import HasMemories
 from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
-class DistillableHeads:
+class DistillableHeads(HasMemories):
     """Mixed into heads: stages that say what they see in regions, as student and as teacher.
 
     A stage is a name and a place in :attr:`stages`. In training heads tell of the regions that they
@@ -25,9 +24,14 @@ class DistillableHeads:
     Attributes:
         stages: names of the stages; "detector" only scores and regresses boxes, "reid" also embeds.
             The last one answers for stages that these heads do not have.
+        detecting_stages: those of them that score and regress boxes.
     """
 
     stages: tuple[str, ...] = ()
+
+    @property
+    def detecting_stages(self) -> tuple[str, ...]:
+        return self.stages
 
     def train_on(
         self,
@@ -43,11 +47,13 @@ class DistillableHeads:
 
     def _tell(self, stage: str, outputs: PersonOutputs, proposals: list[Instances]) -> None:
         """Tell what a stage says of sampled proposals, as ``label_and_sample_proposals`` gives."""
-        self._told[stage] = replace(
-            outputs,
-            is_person=cat([p.gt_classes for p in proposals]) == 0,
-            pids=matched_pids(proposals),
-        )
+        is_person = cat([p.gt_classes for p in proposals]) == 0
+        self._told[stage] = replace(outputs, is_person=is_person, pids=matched_pids(proposals))
+
+    def _tell_people(self, stage: str, outputs: PersonOutputs, pids: torch.Tensor) -> None:
+        """Tell what a stage says of (R,) annotated people."""
+        everybody = torch.ones_like(pids, dtype=torch.bool)
+        self._told[stage] = replace(outputs, is_person=everybody, pids=pids)
 
     def describe_people(
         self, features: dict[str, torch.Tensor], stage: str, places: Places
@@ -68,10 +74,6 @@ class DistillableHeads:
     ) -> PersonOutputs:
         """:meth:`describe_people` for one of :attr:`stages`."""
         raise NotImplementedError
-
-    def memories(self) -> Mapping[str, OIMLoss]:
-        """The OIM loss of each stage that embeds."""
-        return {}
 
 
 def places_of(proposals: list[Instances]) -> Places:

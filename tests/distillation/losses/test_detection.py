@@ -138,12 +138,12 @@ def test_boxes_without_any_area_are_finite():
         (
             BoxResponse,
             {"stages": ("first",)},
-            "STAGES: the student has no stage 'first' (it has detector, reid)",
+            "STAGES: the student has no stage 'first' that detects (it has detector, reid)",
         ),
         (
             BoxResponse,
             {"student": shape(stages=())},
-            "STAGES: the student has no stage (it has none)",
+            "STAGES: the student has no stage that detects (it has none)",
         ),
         (
             DetectionResponse,

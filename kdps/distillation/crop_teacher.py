@@ -1,0 +1,180 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""A frozen re-ID network on crops as teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import ImageList
+from torch.nn import functional as F
+
+from kdps.data.crops import crop_people
+from kdps.distillation.feature_cache import FeatureCache
+from kdps.distillation.losses.base import NetworkShape
+from kdps.distillation.teacher import (
+    TEACHER_REGISTRY,
+    DescribedPeople,
+    Teacher,
+    TeacherOutputs,
+)
+from kdps.distillation.teacher_model import fingerprint, load_teacher
+from kdps.errors import KdpsError
+from kdps.modeling.meta_arch.crop_reid import CropReID
+from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
+
+
+@TEACHER_REGISTRY.register()
+class CropTeacher(Teacher):
+    """The teacher of "Diverse Knowledge Distillation for End-to-End Person Search" (Zhang et al.,
+    AAAI 2021): it sees people one by one, cut out of the image as it was before it was resized.
+
+    It is asked about persons only, about all of a batch at once. Its classifier stands in the place
+    of a lookup table: its rows are the directions of the identities.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cfg: CfgNode,
+        *,
+        config_file: str = "",
+        weights: str = "",
+        opts: tuple[str, ...] = (),
+        half_precision: bool = False,
+        other_data: bool = False,
+        cache: str = "",
+    ) -> None:
+        """
+        Args:
+            name: in ``DISTILLATION.TEACHERS``.
+            cfg: the student's config.
+            config_file, weights, opts, other_data: see :func:`load_teacher`.
+            half_precision: run it in mixed precision, whatever the student does.
+            cache: folder where embeddings are kept between epochs and runs, by the pixels of the
+                crops. Annotated boxes come again in every epoch, windows where they are fixed
+                (``DISTILLATION.WINDOWS``), sampled proposals nearly never. Empty: none.
+
+        Raises:
+            KdpsError: a file is missing or does not fit, or the student's data do not keep the
+                images that crops are cut from; the message names key and file.
+        """
+        if not cfg.INPUT.KEEP_ORIGINAL:
+            raise KdpsError(
+                f"INPUT.KEEP_ORIGINAL: must be True, teacher {name!r} cuts its crops out of the "
+                "original images"
+            )
+        own, model = load_teacher(
+            name,
+            cfg,
+            config_file=config_file,
+            weights=weights,
+            opts=opts,
+            other_data=other_data,
+        )
+        if not isinstance(model, CropReID):
+            raise KdpsError(
+                f"DISTILLATION.{name}.CONFIG_FILE: {config_file} is of a {type(model).__name__}, "
+                "not of a CropReID; its TYPE is 'SceneTeacher'"
+            )
+        self.name = name
+        self.model = model.eval().requires_grad_(False)
+        self.flip_channels = cfg.INPUT.FORMAT != own.INPUT.FORMAT
+        self.half_precision = half_precision
+        self.cache = None
+        if cache:
+            what = fingerprint(model, own, half_precision, own.INPUT.PERSON_CROPS.SIZE)
+            self.cache = FeatureCache(cache, what)
+        count, dim = model.identities.classifier.weight.shape
+        self.shape = NetworkShape(
+            features={},
+            embedding_dims={"reid": dim},
+            num_pids=count,
+            stages=("reid",),
+        )
+        self.identities = tuple(own.DATASETS.TRAIN)
+        self.table = F.normalize(model.identities.classifier.weight)
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> CropOutputs:
+        return CropOutputs(self, batched_inputs)
+
+    @torch.no_grad()
+    def embed(self, crops: torch.Tensor) -> torch.Tensor:
+        """(R, D) features behind the neck, not normalised, of (R, 3, h, w) normalised crops."""
+        with torch.autocast(crops.device.type, enabled=self.half_precision):
+            if self.cache is None or len(crops) == 0:
+                return self.model.describe_crops(crops)
+            sizes = [tuple(crops.shape[-2:])] * len(crops)
+            kept = self.cache.describe(
+                ImageList(crops, sizes),
+                lambda images: {"neck": self.model.describe_crops(images.tensor)},
+            )
+        return kept["neck"]
+
+
+class CropOutputs(TeacherOutputs):
+    """A batch of images, out of which people are cut when a loss asks for them."""
+
+    def __init__(self, teacher: CropTeacher, batched_inputs: list[dict[str, Any]]) -> None:
+        self.teacher = teacher
+        self.records = batched_inputs
+        self.originals: ImageList | None = None
+
+    def describe(self, student: DistillOutputs) -> DistillOutputs:
+        @torch.no_grad()
+        def describe_stage(stage: str, own: PersonOutputs) -> PersonOutputs:
+            return self._describe(own)
+
+        return DistillOutputs(
+            features={},
+            image_sizes=student.image_sizes,
+            padded_size=student.padded_size,
+            targets=student.targets,
+            people=DescribedPeople(student.people, describe_stage),
+            windows=DescribedPeople(student.windows, describe_stage),
+        )
+
+    def _describe(self, own: PersonOutputs) -> PersonOutputs:
+        teacher = self.teacher
+        # Cells of a map that find the same person have the same box.
+        regions, rows = self.regions(own.places)[own.is_person].unique(dim=0, return_inverse=True)
+        necks = teacher.embed(self.cut(regions)).float()[rows]
+        features = necks.new_zeros(len(own.is_person), necks.shape[1])
+        features[own.is_person] = necks
+        return PersonOutputs(
+            own.places,
+            person_logits=None,
+            boxes=None,
+            embeddings=F.normalize(features),
+            identity_logits=teacher.model.identities.classifier(features),
+            known=torch.ones(len(teacher.table), dtype=torch.bool, device=features.device),
+            table=teacher.table,
+        )
+
+    def regions(self, places: Places) -> torch.Tensor:
+        """(R, 5) numbers of images and XYXY pixels of the original images."""
+        found = [places.boxes[0].tensor.new_zeros(0, 5)]
+        for number, (record, own) in enumerate(zip(self.records, places.boxes, strict=True)):
+            factors, offsets = own.tensor.new_tensor(record["to_original"]).unbind(dim=1)
+            corners = own.tensor.view(-1, 2, 2) * factors + offsets
+            # In a mirrored image the left edge is the right one.
+            moved = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+            found.append(F.pad(moved, (1, 0), value=float(number)))
+        return torch.cat(found)
+
+    def cut(self, regions: torch.Tensor) -> torch.Tensor:
+        """(R, 3, h, w) normalised crops, mirrored where the student sees a mirrored image."""
+        if self.originals is None:
+            self.originals = self._originals()
+        crops = crop_people(self.originals.tensor, regions, self.teacher.model.size)
+        mirrored = torch.tensor([record["to_original"][0][0] < 0 for record in self.records])
+        rows = mirrored.to(crops.device)[regions[:, 0].long()]
+        return torch.where(rows[:, None, None, None], crops.flip(3), crops)
+
+    def _originals(self) -> ImageList:
+        flip = self.teacher.flip_channels
+        images = [record["original"] for record in self.records]
+        return self.teacher.model.preprocess_image(
+            [{"image": image.flip(0) if flip else image} for image in images]
+        )
