@@ -12,7 +12,7 @@ from kdps.modeling.backbone import (
     register_head_stage,
 )
 from kdps.modeling.inclusive_rpn import InclusiveRPN
-from kdps.modeling.meta_arch import AlignPS, PersonSearchRCNN, ROIAlignPS
+from kdps.modeling.meta_arch import AlignPS, CropReID, PersonSearchRCNN, ROIAlignPS
 from kdps.modeling.proposal_generator import PersonSearchRPN
 from kdps.modeling.reid_heads import (
     REID_HEADS_REGISTRY,
@@ -24,6 +24,7 @@ from kdps.modeling.reid_heads import (
 )
 from kdps.modeling.roi_heads import (
     CoatROIHeads,
+    DiverseKDROIHeads,
     NormAwareROIHeads,
     OIMROIHeads,
     PixelNormAwareROIHeads,
@@ -36,6 +37,8 @@ __all__ = [
     "AlignPS",
     "CaffeAnchorGenerator",
     "CoatROIHeads",
+    "CropReID",
+    "DiverseKDROIHeads",
     "FusedEmbedding",
     "InclusiveRPN",
     "LinearEmbedding",

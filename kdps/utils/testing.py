@@ -42,6 +42,11 @@ TINY_RCNNS: dict[str, tuple[Any, ...]] = {
         *("MODEL.REID_HEAD.EMBEDDING_DIM", 8),
     ),
 }
+# Options of tiny_cfg for the student of DKD.
+DIVERSE_KD = (
+    *("MODEL.ROI_HEADS.NAME", "DiverseKDROIHeads", "MODEL.ROI_BOX_HEAD.REGION_POOL", "average"),
+    *("MODEL.REID_HEAD.TRIPLET_LOSS_WEIGHT", 1.0),
+)
 # Options of tiny_cfg for an AlignPS.
 ALIGNPS = (
     *("MODEL.META_ARCHITECTURE", "AlignPS", "MODEL.BACKBONE.NAME", "build_aligned_backbone"),

@@ -33,6 +33,13 @@ def test_there_are_configs():
     assert len(CONFIGS) >= 4
 
 
+def training_batch(cfg):
+    if cfg.MODEL.META_ARCHITECTURE == "CropReID":
+        crops = torch.rand(4, 3, *cfg.INPUT.PERSON_CROPS.SIZE) * 255
+        return [{"image": crop, "pid": pid} for crop, pid in zip(crops, [0, 0, 4, 4], strict=True)]
+    return make_training_batch([[0, 1, -1], [1, 4]], 96, 128)
+
+
 @names
 def test_it_trains_a_step_and_searches(path):
     cfg = load(path)
@@ -43,9 +50,9 @@ def test_it_trains_a_step_and_searches(path):
     model = build_model(cfg).train()
     optimizer = build_clipped_optimizer(cfg, model)
     with EventStorage():
-        losses = model(make_training_batch([[0, 1, -1], [1, 4]], 96, 128))
+        losses = model(training_batch(cfg))
     assert all(loss.isfinite() for loss in losses.values())
-    assert any(name.startswith("loss_oim") for name in losses)
+    assert any(name.startswith(("loss_oim", "loss_id")) for name in losses)
     sum(losses.values()).backward()
     before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
     optimizer.step()

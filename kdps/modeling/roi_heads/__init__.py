@@ -6,6 +6,7 @@ from kdps.modeling.roi_heads.box_head import (
     TinyBoxHead,
 )
 from kdps.modeling.roi_heads.coat_roi_heads import CoatROIHeads
+from kdps.modeling.roi_heads.diverse_kd_roi_heads import DiverseKDROIHeads
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.norm_aware_roi_heads import NormAwareROIHeads
 from kdps.modeling.roi_heads.oim_roi_heads import OIMROIHeads
@@ -24,6 +25,7 @@ from kdps.modeling.roi_heads.transformer_head import (
 
 __all__ = [
     "CoatROIHeads",
+    "DiverseKDROIHeads",
     "LinearOutputLayers",
     "NormAwareOutputLayers",
     "NormAwarePredictions",
