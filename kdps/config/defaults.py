@@ -31,7 +31,7 @@ def add_kdps_config(cfg: CN) -> None:
     cfg.INPUT.KEEP_ORIGINAL = False
 
     # Crops of people, of a re-ID network on crops and of the windows of spatial-invariant
-    # augmentation. Values are ours, after what is usual in re-ID (docs/crops.md).
+    # augmentation. Values are ours, after what is usual in re-ID.
     crops = cfg.INPUT.PERSON_CROPS = CN()
     # Height and width in the network.
     crops.SIZE = (256, 128)
