@@ -24,7 +24,7 @@ CONFIGS = sorted(
     path
     for folder in ("configs", "projects")
     for path in (ROOT / folder).rglob("*.yaml")
-    if not path.name.startswith("Base-")
+    if not path.name.startswith("Base-") and path.parent.name != "ablation"
 )
 names = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
 
