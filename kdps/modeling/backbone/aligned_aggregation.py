@@ -27,7 +27,12 @@ class AlignedFeatureAggregation(Backbone):
     """
 
     def __init__(
-        self, bottom_up: Backbone, in_features: list[str], out_channels: int, num_levels: int
+        self,
+        bottom_up: Backbone,
+        in_features: list[str],
+        out_channels: int,
+        num_levels: int,
+        deformable: bool = True,
     ) -> None:
         """
         Args:
@@ -36,18 +41,19 @@ class AlignedFeatureAggregation(Backbone):
             out_channels: of the laterals and of the output maps.
             num_levels: output maps in training, at least 1. Those beyond ``in_features`` are
                 each half as large as the one before.
+            deformable: False makes laterals and outputs plain convolutions.
         """
         super().__init__()
         shapes = bottom_up.output_shape()
         self.bottom_up = bottom_up
         self.in_features = list(in_features)
         count = len(in_features)
+        make = _deformable if deformable else _plain
         self.laterals = nn.ModuleList(
-            _deformable(shapes[name].channels, out_channels) for name in in_features
+            make(shapes[name].channels, out_channels) for name in in_features
         )
         self.outputs = nn.ModuleList(
-            _deformable((count - i) * out_channels, out_channels)
-            for i in range(min(count, num_levels))
+            make((count - i) * out_channels, out_channels) for i in range(min(count, num_levels))
         )
         self.extra = nn.ModuleList(
             Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
@@ -112,8 +118,12 @@ class AlignedFeatureAggregation(Backbone):
         return joined
 
 
+def _plain(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+
+
 def _deformable(in_channels: int, out_channels: int) -> DeformableConv:
-    return DeformableConv(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False))
+    return DeformableConv(_plain(in_channels, out_channels))
 
 
 @BACKBONE_REGISTRY.register()
@@ -135,5 +145,9 @@ def build_aligned_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> AlignedFeatu
             f"{cfg.MODEL.AFA.BOTTOM_UP} ({', '.join(known)})"
         )
     return AlignedFeatureAggregation(
-        bottom_up, in_features, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.AFA.NUM_LEVELS
+        bottom_up,
+        in_features,
+        cfg.MODEL.FPN.OUT_CHANNELS,
+        cfg.MODEL.AFA.NUM_LEVELS,
+        cfg.MODEL.AFA.DEFORMABLE,
     )

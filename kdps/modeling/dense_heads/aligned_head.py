@@ -21,14 +21,15 @@ class AlignedHead(FCOSHead):
     """
 
     @configurable
-    def __init__(self, *, input_shape: list[ShapeSpec], **kwargs) -> None:
+    def __init__(self, *, input_shape: list[ShapeSpec], deformable: bool = True, **kwargs) -> None:
         """
         Args:
             input_shape: of the maps, the finest first.
+            deformable: False leaves the last convolutions plain.
             kwargs: see :class:`detectron2.modeling.meta_arch.fcos.FCOSHead`.
         """
         super().__init__(input_shape=input_shape, **kwargs)
-        for branch in (self.cls_subnet, self.bbox_subnet):
+        for branch in (self.cls_subnet, self.bbox_subnet) if deformable else ():
             last = max(i for i, layer in enumerate(branch) if isinstance(layer, nn.Conv2d))
             branch[last] = DeformableConv(branch[last], modulated=True)
         self.box_scale = nn.Parameter(torch.ones(()))
@@ -38,6 +39,7 @@ class AlignedHead(FCOSHead):
         node = cfg.MODEL.ALIGNPS
         return {
             "input_shape": input_shape,
+            "deformable": node.DEFORMABLE,
             "num_classes": 1,
             "conv_dims": [input_shape[0].channels] * node.NUM_CONVS,
             "norm": node.NORM,

@@ -36,6 +36,20 @@ def test_of_the_joined_maps_only_the_finest_at_test_time():
         torch.testing.assert_close(finest, backbone.train().eval()(torch.ones(1, 3, 64, 96))["p3"])
 
 
+def test_its_convolutions_are_deformable_or_plain():
+    def kinds(*opts):
+        backbone = build(*opts)
+        return {type(own).__name__ for own in (*backbone.laterals, *backbone.outputs)}
+
+    assert kinds() == {"DeformableConv"}
+    assert kinds("MODEL.AFA.DEFORMABLE", False) == {"Conv2d"}
+    # Offsets start at zero, so that both start as the same network.
+    plain, moving = build("MODEL.AFA.DEFORMABLE", False), build()
+    moving.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(plain.eval()(image)["p3"], moving.eval()(image)["p3"])
+
+
 def test_one_level():
     backbone = build("MODEL.AFA.NUM_LEVELS", 1).train()
     assert list(backbone(IMAGE)) == ["res3", "res4", "p3"]

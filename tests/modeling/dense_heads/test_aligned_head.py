@@ -35,6 +35,12 @@ def test_the_last_convolution_of_a_branch_is_deformable(head):
         assert last.offset.out_channels == 27
 
 
+def test_it_may_be_plain():
+    head = AlignedHead(tiny_cfg(*ALIGNPS, "MODEL.ALIGNPS.DEFORMABLE", False), SHAPES)
+    assert not any(isinstance(layer, DeformableConv) for layer in head.modules())
+    assert head([torch.randn(1, 32, 4, 4)])[1].shape == (1, 4, 4, 4)
+
+
 def test_boxes_are_scaled(head):
     x = [torch.randn(1, 32, 4, 4)]
     before = head(x)[1]
