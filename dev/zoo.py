@@ -33,9 +33,9 @@ SEEDS = (0, 1)
 # demonstration's.
 ITERATIONS = {
     "alignps_tiny": 3400,
-    "nae_plus_tiny": 3200,
+    "nae_plus_tiny": 2900,
     "nae_tiny": 1800,
-    "oim_tiny": 1800,
+    "oim_tiny": 3000,
     "roi_alignps_tiny": 2600,
 }
 ITERATIONS_OF_OTHERS = 1600
