@@ -21,11 +21,13 @@ def digest_of_run(run: Run, script: Path | None) -> str:
     The code of kdps is not in it: the table tells when runs were trained by different code.
 
     Args:
-        run: the run, whose seeds and teachers are left to :func:`digest_of_training`.
+        run: the run; :func:`digest_of_training` adds its seeds and what it needs of other runs.
         script: a training script of one's own.
     """
     # The plan gives these; what the config says of them is not used.
     given = {("DISTILLATION", name, "WEIGHTS") for name in run.teachers}
+    if run.weights:
+        given.add(("MODEL", "WEIGHTS"))
     paths = [] if script is None else [script]
     paths += _named_files(run.config, given)
     for key, value in zip(run.options[::2], run.options[1::2], strict=True):
@@ -34,15 +36,15 @@ def digest_of_run(run: Run, script: Path | None) -> str:
     return _digest(*run.options, *(f"{path} {file_hash(path)}" for path in dict.fromkeys(paths)))
 
 
-def digest_of_training(of_run: str, seed: int, teachers: Mapping[str, str]) -> str:
+def digest_of_training(of_run: str, seed: int, needed: Mapping[str, str]) -> str:
     """Digest of one training of a run.
 
     Args:
         of_run: see :func:`digest_of_run`.
         seed: of the training.
-        teachers: digests of the trainings that teach, by name in ``DISTILLATION.TEACHERS``.
+        needed: digests of the trainings that it needs, by what they are to it.
     """
-    return _digest(of_run, str(seed), *(f"{name} {key}" for name, key in sorted(teachers.items())))
+    return _digest(of_run, str(seed), *(f"{name} {key}" for name, key in sorted(needed.items())))
 
 
 def _digest(*parts: str) -> str:

@@ -33,7 +33,7 @@ def do_jobs(
     with ThreadPoolExecutor(workers) as pool:
         while waiting or running:
             undone = {job.folder for job in (*waiting, *(job for job, _ in running.values()))}
-            ready = (job for job in waiting if undone.isdisjoint(job.teachers))
+            ready = (job for job in waiting if undone.isdisjoint(job.needed))
             while shares and (job := next(ready, None)) is not None:
                 share = shares.pop(0)
                 running[pool.submit(work, job, share)] = (job, share)

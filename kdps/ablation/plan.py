@@ -15,22 +15,29 @@ from kdps.data.datasets.files import read_text
 from kdps.errors import KdpsError, one_line
 
 _NAME = re.compile(r"[\w+.-]+")
-_RUN_KEYS = {"label", "config", "options", "seeds", "teachers"}
+_RUN_KEYS = {"label", "config", "options", "seeds", "teachers", "weights"}
+# In an option, the folder of another run: "{student}/inference/detections.npz".
+_FOLDER = re.compile(r"\{([\w+.-]+)\}")
 _KEYS = {"title", "common", "seeds", "baseline", "upper", "runs", "quick"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, for each of several seeds.
+    """One training, or the evaluation of one, for each of several seeds.
+
+    Where a run needs another, it is that of the same seed, or of the first seed of the other where
+    that has not this one.
 
     Attributes:
         name: of its folders and files.
         label: what the table calls it.
         config: file for ``train_net.py``.
-        options: keys and values on top of the file.
+        options: keys and values on top of the file; "{name}" in a value is the folder of the run of
+            that name.
         seeds: one training for each.
-        teachers: for each name in ``DISTILLATION.TEACHERS`` the run whose final weights of the same
-            seed, or of its first where it has not that one, are the teacher's.
+        teachers: for each name in ``DISTILLATION.TEACHERS`` the run whose final weights are the
+            teacher's.
+        weights: the run whose final weights are evaluated by this config; "" trains.
     """
 
     name: str
@@ -39,6 +46,19 @@ class Run:
     options: tuple[str, ...]
     seeds: tuple[int, ...]
     teachers: Mapping[str, str]
+    weights: str = ""
+
+    def needs(self) -> set[str]:
+        """Names of the runs that have to be done before."""
+        folders = {name for option in self.options for name in _FOLDER.findall(option)}
+        return folders | set(self.teachers.values()) | ({self.weights} - {""})
+
+    def filled(self, folders: Mapping[str, Path]) -> tuple[str, ...]:
+        """The options with the folders of the runs that they name."""
+        return tuple(
+            _FOLDER.sub(lambda match: str(folders[match.group(1)]), option)
+            for option in self.options
+        )
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,7 @@ def _run(name: Any, node: Any, common: tuple[str, ...], seeds: tuple[int, ...], 
         options=common + _options(node.get("options", []), f"{where}.options"),
         seeds=_seeds(node.get("seeds", list(seeds)), f"{where}.seeds"),
         teachers={str(key): str(value) for key, value in teachers.items()},
+        weights=str(node.get("weights", "")),
     )
 
 
@@ -136,11 +157,18 @@ def _check(plan: Plan, path: str | Path) -> None:
     if plan.upper and plan.upper not in names:
         raise KdpsError(f"{path}: upper: {plan.upper!r} is none of the runs")
     for number, run in enumerate(plan.runs):
-        for teacher in run.teachers.values():
-            if teacher not in names[:number]:
-                raise KdpsError(
-                    f"{path}: runs.{run.name}.teachers: {teacher!r} is none of the runs before it"
-                )
+        for kind, others in (
+            ("teachers", run.teachers.values()),
+            ("weights", [run.weights] if run.weights else []),
+            ("options", sorted(run.needs())),
+        ):
+            for other in others:
+                if other not in names[:number]:
+                    raise KdpsError(
+                        f"{path}: runs.{run.name}.{kind}: {other!r} is none of the runs before it"
+                    )
+        if run.weights and run.teachers:
+            raise KdpsError(f"{path}: runs.{run.name}.weights: what is evaluated has no teachers")
 
 
 def _mapping(value: Any, where: str, known: set[str] | None = None) -> dict[Any, Any]:

@@ -43,7 +43,7 @@ class Job:
         folder: OUTPUT_DIR.
         result: file of what it reached.
         options: all keys and values, with those of seed, folder and teachers.
-        teachers: folders of the jobs that have to be done before.
+        needed: folders of the jobs that have to be done before.
     """
 
     run: Run
@@ -52,7 +52,7 @@ class Job:
     folder: Path
     result: Path
     options: tuple[str, ...]
-    teachers: tuple[Path, ...]
+    needed: tuple[Path, ...]
 
     @property
     def name(self) -> str:
@@ -80,11 +80,11 @@ def jobs_of(plan: Plan, output: Path, results: Path, script: Path | None = None)
         # Once for all seeds: the files that it is of may be large.
         of_run = digest_of_run(run, script)
         for seed in run.seeds:
-            teachers = {
-                name: found[own, seed if (own, seed) in found else plan.run(own).seeds[0]]
-                for name, own in run.teachers.items()
+            needed = {
+                own: found[own, seed if (own, seed) in found else plan.run(own).seeds[0]]
+                for own in run.needs()
             }
-            found[run.name, seed] = _job(run, seed, teachers, output, results, of_run)
+            found[run.name, seed] = _job(run, seed, needed, output, results, of_run)
     order = [run.name for run in plan.runs]
 
     def place(job: Job) -> tuple[int, int]:
@@ -119,7 +119,8 @@ def train(
         log: file that takes what the training prints.
     """
     program = ("-m", "kdps.train_net") if script is None else (str(script),)
-    command = [sys.executable, *program, "--config-file", job.run.config, "--resume", *job.options]
+    how = "--eval-only" if job.run.weights else "--resume"
+    command = [sys.executable, *program, "--config-file", job.run.config, how, *job.options]
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / _KEY_FILE).write_text(job.key)
     with contextlib.nullcontext() if log is None else open(log, "a") as stream:
@@ -145,20 +146,23 @@ def keep_outcome(job: Job) -> None:
 def _job(
     run: Run,
     seed: int,
-    teachers: Mapping[str, Job],
+    needed: Mapping[str, Job],
     output: Path,
     results: Path,
     of_run: str,
 ) -> Job:
     name = f"{run.name}_s{seed}"
-    options = [*run.options, "SEED", str(seed), "OUTPUT_DIR", str(output / name)]
-    for key, teacher in sorted(teachers.items()):
-        weights = teacher.folder / "model_final.pth"
-        options += [f"DISTILLATION.{key}.WEIGHTS", str(weights)]
-    folder, result = output / name, results / f"{name}.json"
-    key = digest_of_training(of_run, seed, {name: own.key for name, own in teachers.items()})
-    before = tuple(own.folder for own in teachers.values())
-    return Job(run, seed, key, folder, result, tuple(options), before)
+    options = [*run.filled({own: job.folder for own, job in needed.items()})]
+    options += ["SEED", str(seed), "OUTPUT_DIR", str(output / name)]
+    weights = {f"DISTILLATION.{key}.WEIGHTS": own for key, own in run.teachers.items()}
+    if run.weights:
+        weights["MODEL.WEIGHTS"] = run.weights
+    for key, own in sorted(weights.items()):
+        options += [key, str(needed[own].folder / "model_final.pth")]
+    keys = {key: needed[own].key for key, own in weights.items()}
+    key = digest_of_training(of_run, seed, keys | {own: job.key for own, job in needed.items()})
+    before = tuple(own.folder for own in needed.values())
+    return Job(run, seed, key, output / name, results / f"{name}.json", tuple(options), before)
 
 
 def _outcome(job: Job) -> dict[str, Any]:
@@ -176,7 +180,9 @@ def _outcome(job: Job) -> dict[str, Any]:
     # A query without a truth has no AP.
     scored = ~np.isnan(queries.ap)
     scores = json.loads(path.read_text())
-    iterations, seconds = training_time(job.folder / "metrics.json")
+    iterations, seconds = 0, 0.0
+    if not job.run.weights:
+        iterations, seconds = training_time(job.folder / "metrics.json")
     return {
         "key": job.key,
         "run": job.run.name,

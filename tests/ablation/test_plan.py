@@ -37,7 +37,7 @@ FAULTS = {
     "unknown key": (lambda text: text + "\nrun: 1\n", "unknown key 'run'; known: baseline, "),
     "unknown key of a run": (
         lambda text: text.replace("label:", "lable:"),
-        "runs.student: unknown key 'lable'; known: config, label, options, seeds, teachers",
+        "runs.student: unknown key 'lable'; known: config, label, options, seeds, teachers, weigh",
     ),
     "no such config": (
         lambda text: text.replace("teacher.yaml", "no.yaml"),
@@ -74,6 +74,18 @@ FAULTS = {
     "teacher": (
         lambda text: text.replace("scene: teacher", "scene: all"),
         "runs.all.teachers: 'all' is none of the runs before it",
+    ),
+    "weights": (
+        lambda text: text.replace("teachers: {scene: teacher}", "weights: all"),
+        "runs.all.weights: 'all' is none of the runs before it",
+    ),
+    "folder": (
+        lambda text: text.replace('"c"', '"{pupil}/c"'),
+        "runs.all.options: 'pupil' is none of the runs before it",
+    ),
+    "weights and teachers": (
+        lambda text: text.replace("scene: teacher}", "scene: teacher}, weights: student"),
+        "runs.all.weights: what is evaluated has no teachers",
     ),
 }
 

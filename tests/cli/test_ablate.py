@@ -48,6 +48,39 @@ def test_all_runs_are_trained_and_told_of(folder, capsys):
     assert table.strip().endswith(capsys.readouterr().out.strip().splitlines()[-1])
 
 
+TWO_STEPS = """
+  two:
+    config: teacher.yaml
+    weights: teacher
+    options: ["A.BOXES", "{student}/boxes.npz"]
+quick:"""
+
+
+def test_a_run_may_evaluate_what_others_have_made(folder):
+    plan = (folder / "plan.yaml").read_text()
+    (folder / "plan.yaml").write_text(plan.replace("\nquick:", TWO_STEPS))
+    assert ablate() == 0
+    assert [call for call in calls(folder) if "two" in call] == [
+        "two_s0--eval-only",
+        "two_s1--eval-only",
+    ]
+    options = json.loads((folder / "out" / "two_s1" / "options.json").read_text())
+    assert options == {
+        "SOLVER.MAX_ITER": "5",
+        "A.BOXES": "out/student_s1/boxes.npz",
+        "SEED": "1",
+        "OUTPUT_DIR": "out/two_s1",
+        # The teacher has the first seed only.
+        "MODEL.WEIGHTS": "out/teacher_s0/model_final.pth",
+    }
+    result = json.loads((folder / "out" / "results" / "two_s1.json").read_text())
+    assert (result["mAP"], result["iterations"], result["seconds"]) == (70.0, 0, 0.0)
+    # What it needs makes it outdated.
+    (folder / "student.yaml").write_text("B: 9\n")
+    assert ablate("--table-only") == 0
+    assert "| two" not in (folder / "out" / "results" / "table.md").read_text()
+
+
 def test_several_at_a_time_leave_what_one_at_a_time_does(folder, capsys):
     spoil(folder, "import json, sys", "import json, os, sys, time")
     spoil(folder, "queries = [", "print('threads', os.environ['OMP_NUM_THREADS'])\nqueries = [")
