@@ -37,6 +37,7 @@ ITERATIONS = {
     "nae_tiny": 1800,
     "oim_tiny": 3000,
     "roi_alignps_tiny": 2600,
+    "seqnext_tiny": 2600,
 }
 ITERATIONS_OF_OTHERS = 1600
 
