@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,7 @@ def load_cfg(
         add_config(cfg)
     if config_file:
         _merge(lambda: cfg.merge_from_file(config_file), config_file)
+        decode_new_values(cfg)
     opts = opts or []
     if len(opts) % 2:
         raise KdpsError(f"{opts[-1]}: options are pairs of KEY VALUE, this one has no partner")
@@ -104,6 +107,27 @@ def open_nodes(cfg: CfgNode, key: str) -> None:
         is_open = is_open or (isinstance(node, CfgNode) and node.is_new_allowed())
     if is_open and isinstance(node, CfgNode) and last not in node:
         node[last] = None
+
+
+def decode_new_values(node: CfgNode, is_open: bool = False) -> None:
+    """Make tuples and numbers of the words below nodes that take new keys, in place.
+
+    For keys that it knows Detectron2 does so; of others a file's ("res4",) and 1e-3 stay words, and
+    the tuple that the command line gives would be of another type.
+
+    Args:
+        node: the config.
+        is_open: whether it takes new keys, or stands below a node that does.
+    """
+    is_open = is_open or node.is_new_allowed()
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            decode_new_values(value, is_open)
+        elif is_open and isinstance(value, str):
+            with contextlib.suppress(ValueError, SyntaxError):
+                decoded = ast.literal_eval(value)
+                if isinstance(decoded, (tuple, list, float)):
+                    node[key] = decoded
 
 
 def _merge(merge: Callable[[], None], origin: str) -> None:

@@ -48,6 +48,21 @@ def test_nodes_of_a_method_of_ones_own(tmp_path: Path) -> None:
         load_cfg(str(tmp_path / "a.yaml"))
 
 
+def test_words_of_new_keys_become_values_that_the_command_line_can_replace(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        """
+DISTILLATION:
+  A: {PLACES: '("x", "y")', SIZES: '[1, 2]', RATE: 1e-3, NAME: "1", TYPE: "Gram (plain)"}
+"""
+    )
+    node = load_cfg(str(tmp_path / "a.yaml")).DISTILLATION.A
+    assert (node.PLACES, node.SIZES, node.RATE) == (("x", "y"), [1, 2], 0.001)
+    assert (node.NAME, node.TYPE) == ("1", "Gram (plain)")
+    opts = ["DISTILLATION.A.PLACES", '("z",)', "DISTILLATION.A.RATE", "0.5"]
+    node = load_cfg(str(tmp_path / "a.yaml"), opts).DISTILLATION.A
+    assert (node.PLACES, node.RATE) == (("z",), 0.5)
+
+
 @pytest.mark.parametrize(
     ("opts", "message"),
     [

@@ -4,11 +4,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 from crop_networks import crop_batch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from narrow_configs import load, narrow
+from scene_teachers import write_teacher
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
@@ -22,7 +22,7 @@ names = pytest.mark.parametrize("path", STUDENTS, ids=lambda p: f"{p.parent.name
 
 
 def test_each_data_set_has_the_same_recipes():
-    recipes = {}
+    recipes: dict[str, set[str]] = {}
     for path in (PROJECT / "configs").glob("*/*.yaml"):
         recipes.setdefault(path.parent.name, set()).add(path.stem)
     assert recipes["CUHK-SYSU"] == recipes["PRW"]
@@ -42,22 +42,19 @@ def test_the_teacher_is_what_its_config_trains(path):
 
 
 @names
-def test_student_and_teacher_fit(path, tmp_path):
+def test_student_and_teachers_fit(path, tmp_path):
     cfg = narrow(load(path))
-    crop = cfg.DISTILLATION.crop
-    teacher = narrow(load(ROOT / crop.CONFIG_FILE))
-    torch.manual_seed(0)
-    model = build_model(teacher)
-    (tmp_path / "teacher.yaml").write_text(teacher.dump())
-    torch.save({"model": model.state_dict()}, tmp_path / "teacher.pth")
-    crop.CONFIG_FILE, crop.WEIGHTS = str(tmp_path / "teacher.yaml"), str(tmp_path / "teacher.pth")
+    for name in cfg.DISTILLATION.TEACHERS:
+        node, folder = cfg.DISTILLATION[name], tmp_path / name
+        folder.mkdir()
+        node.update(write_teacher(folder, cfg=narrow(load(ROOT / node.CONFIG_FILE))))
     check_distillation(cfg)
     student = build_model(cfg)
     teachers = build_teachers(cfg, student)
     distiller = build_distiller(cfg, student, teachers).train()
     batch = crop_batch([[0, 1, 2], [3, -1]], (False, True))
     with EventStorage():
-        losses = distiller(batch, teachers={"crop": teachers["crop"](batch)})
+        losses = distiller(batch, teachers={name: own(batch) for name, own in teachers.items()})
     assert {"loss_kd_identity", "loss_kd_gram", "loss_kd_triplet"} <= losses.keys()
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()

@@ -12,16 +12,13 @@ from scene_teachers import write_teacher
 
 import kdps.data  # noqa: F401  (registers the sets)
 import kdps.modeling  # noqa: F401  (registers the models)
-from kdps.ablation.plan import read_plan
 from kdps.distillation import build_distiller, build_teachers
 from kdps.distillation.settings import check_distillation
-from kdps.engine.setup import load_cfg
 from kdps.utils.testing import make_training_batch
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOT = PROJECT.parents[1]
 CONFIGS = sorted((PROJECT / "configs").glob("*/gdps_*.yaml"))
-PLANS = sorted((PROJECT / "ablation").glob("*.yaml"))
 names = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 
 
@@ -32,24 +29,6 @@ def test_each_data_set_has_the_same_recipes():
     assert recipes["CUHK-SYSU"] == recipes["PRW"]
     methods = {name.split("_")[1] for name in recipes["PRW"]}
     assert methods == {"oim", "nae", "seqnet", "coat", "alignps", "roi"}
-
-
-@pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize(
-    "path", sorted((PROJECT / "ablation").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_the_runs_of_an_ablation_are_trainings(path, quick, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    plan = read_plan(path, quick=quick)
-    assert {plan.baseline, plan.upper} <= {run.name for run in plan.runs}
-    lengths = {}
-    for run in plan.runs:
-        cfg = load_cfg(run.config, list(run.options))
-        lengths[run.name] = cfg.SOLVER.MAX_ITER
-        assert set(run.teachers) <= set(cfg.DISTILLATION.TEACHERS)
-        assert bool(run.teachers) == cfg.DISTILLATION.ENABLED
-    # With and without distillation students see the same number of steps.
-    assert len({count for name, count in lengths.items() if name != plan.upper}) == 1
 
 
 @names
