@@ -34,7 +34,14 @@ PAIRS: dict[str, tuple[str, str, tuple[Any, ...], str, str]] = {
 NAMES = {
     *("loss_kd_feature", "loss_kd_focal", "loss_kd_attention", "loss_kd_global"),
     *("loss_kd_pearson", "loss_kd_gram", "loss_kd_softmax_relation", "loss_kd_distance"),
-    *("loss_kd_angle", "loss_kd_identity", "loss_kd_table", "loss_kd_score", "loss_kd_box"),
+    *(
+        "loss_kd_angle",
+        "loss_kd_identity",
+        "loss_kd_table",
+        "loss_kd_triplet",
+        "loss_kd_score",
+        "loss_kd_box",
+    ),
 }
 
 
