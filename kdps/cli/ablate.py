@@ -91,12 +91,16 @@ def _train_all(
 ) -> list[str]:
     """Train what is asked for and not done yet; returns names of what failed."""
     failed: list[str] = []
+    by_folder = {job.folder: job for job in jobs}
     one_at_a_time = threading.Lock()
 
     def work(job: Job, environment: Environment) -> None:
         log = job.folder / "console.txt" if args.parallel > 1 else None
-        _say(f"\n{job.name}" if log is None else f"{job.name}: begun, see {log}")
         try:
+            missing = [name for name in job.needed if not by_folder[name].is_done()]
+            if missing:
+                raise KdpsError(f"needs {by_folder[missing[0]].name}, which has no result")
+            _say(f"\n{job.name}" if log is None else f"{job.name}: begun, see {log}")
             if train(job, args.script, environment=environment, log=log):
                 raise KdpsError("has failed" if log is None else f"has failed, see {log}")
             with one_at_a_time:

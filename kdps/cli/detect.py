@@ -16,6 +16,7 @@ from kdps.cli.model_source import add_model_arguments, model_config
 from kdps.cli.parsers import add_command
 from kdps.config.validation import check_inference
 from kdps.data.catalog import get_protocol
+from kdps.data.given_boxes import ANNOTATED
 from kdps.data.protocol import SearchProtocol
 from kdps.data.sources import source_of_name
 from kdps.engine.detect import detect_records
@@ -26,6 +27,7 @@ from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.person_search_evaluation import detections_meta
 from kdps.evaluation.prediction_parts import PredictionParts
 from kdps.search.images import find_images
+from kdps.utils.environment import file_hash
 from kdps.utils.output import check_writable
 
 _EXAMPLE = """examples:
@@ -121,6 +123,8 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         cfg.TEST.IMS_PER_BATCH = args.batch_size
     if args.boxes is not None:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
+    if cfg.TEST.PERSON_SEARCH.BOXES == ANNOTATED and not args.dataset:
+        raise KdpsError("--boxes: a folder of images has no annotated boxes; name a file")
     if args.gt_boxes and not args.dataset:
         raise KdpsError("--gt-boxes: a folder of images has no annotated boxes")
     cfg.TEST.PERSON_SEARCH.GT_BOXES = args.gt_boxes
@@ -145,4 +149,6 @@ def _what_decides(cfg: CfgNode) -> str:
     decisive = CfgNode({"MODEL": cfg.MODEL, "INPUT": cfg.INPUT, "TEST": cfg.TEST}).clone()
     decisive.MODEL.WEIGHTS = ""
     decisive.TEST.IMS_PER_BATCH = 1
-    return decisive.dump()
+    boxes = cfg.TEST.PERSON_SEARCH.BOXES
+    # The same file may hold other boxes now.
+    return decisive.dump() + (file_hash(Path(boxes)) if Path(boxes).is_file() else "")

@@ -176,8 +176,8 @@ def _add_model(cfg: CN) -> None:
     # The loss is the mean over "labelled" people, or the sum of theirs by the number of all
     # "people" (AlignPS).
     reid.OIM_AVERAGE = "labelled"
-    # Weight and margin of a triplet loss with the rows of the lookup table, beside OIM (AlignPS on
-    # CUHK-SYSU: 1 and 0.3); 0 has none.
+    # Weight and margin of a triplet loss: with the rows of the lookup table, beside OIM (AlignPS on
+    # CUHK-SYSU: 1 and 0.3), or within the batch (CropReID, DiverseKDROIHeads); 0 has none.
     reid.TRIPLET_LOSS_WEIGHT = 0.0
     reid.TRIPLET_MARGIN = 0.3
     # Weights of the OIM loss and of the norm-aware head's other losses.
@@ -209,7 +209,8 @@ def _add_distillation(cfg: CN) -> None:
     node.STOP_ITER = -1
     node.SCHEDULE = "constant"
     # With losses that look at windows (PLACES): a window is one of so many fixed ones of a person,
-    # which a teacher with a cache meets again; 0 draws any. INPUT.PERSON_CROPS is their range.
+    # which a teacher with a cache meets again, at the same places beside everybody; 0 draws any.
+    # INPUT.PERSON_CROPS is their range.
     node.WINDOWS = 0
 
 

@@ -95,8 +95,31 @@ def _check_sizes(cfg: CfgNode) -> None:
     }
     for key, value in shares.items():
         _require(0.0 <= value <= 1.0, f"{key}: {value} is outside [0, 1]")
+    _check_person_crops(cfg)
     SearchSettings.from_config(cfg)
     _require(not cfg.TEST.AUG.ENABLED, "TEST.AUG.ENABLED: must be False, it is not supported")
+
+
+def _check_person_crops(cfg: CfgNode) -> None:
+    boxes, crops = cfg.TEST.PERSON_SEARCH.BOXES, cfg.INPUT.PERSON_CROPS
+    key = "TEST.PERSON_SEARCH.BOXES"
+    _require(boxes in ("", "annotated") or Path(boxes).is_file(), f"{key}: no such file: {boxes}")
+    _require(
+        bool(boxes) or cfg.MODEL.META_ARCHITECTURE != "CropReID",
+        f"{key}: empty, but CropReID finds nobody itself; name a detections file or 'annotated'",
+    )
+    sides = tuple(crops.SIZE)
+    _require(
+        len(sides) == 2 and all(isinstance(x, int) and x >= 1 for x in sides),
+        f"INPUT.PERSON_CROPS.SIZE: must be height and width in pixels, not {sides}",
+    )
+    for name in ("PADDING", "ALPHA"):
+        _require(crops[name] >= 0, f"INPUT.PERSON_CROPS.{name}: must be 0 or more")
+    for key, value in (
+        ("INPUT.PERSON_CROPS.ERASING", crops.ERASING),
+        ("MODEL.REID_HEAD.LABEL_SMOOTHING", cfg.MODEL.REID_HEAD.LABEL_SMOOTHING),
+    ):
+        _require(0.0 <= value <= 1.0, f"{key}: {value} is outside [0, 1]")
 
 
 def _check_registered(key: str, names: tuple[str, ...]) -> None:

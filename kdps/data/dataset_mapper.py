@@ -33,9 +33,9 @@ class PersonSearchDatasetMapper:
     In training the result has ``image``, a (C, H, W) tensor in ``INPUT.FORMAT`` order, and
     ``instances`` with ``gt_boxes``, ``gt_classes`` (0) and ``gt_pids`` (int64, -1 unlabelled);
     the fields are there, empty, for an image without people. Boxes are clipped to the image and
-    those without area left out. With ``keep_original`` there are also ``original``, the (C, H, W)
-    uint8 image as it was read, and ``to_original``, factor and offset from x of ``image`` to x of
-    ``original`` and the same of y; a factor below 0 mirrors.
+    those without area left out. ``to_original`` has factor and offset from x of ``image`` to x of
+    the image as it was read, and the same of y; a factor below 0 mirrors. With ``keep_original``
+    there is that image, too: ``original``, (C, H, W) uint8.
 
     At test time the result has ``image``, the original ``height`` and ``width``, ``queries``
     (``Instances`` with ``boxes`` in pixels of the network input and int64 ``query_ids``) and, if
@@ -111,9 +111,9 @@ class PersonSearchDatasetMapper:
             result["instances"] = _training_instances(
                 annotations, transforms, size, self.min_visible
             )
+            result["to_original"] = _to_original(transforms, h, w)
             if self.keep_original:
                 result["original"] = torch.as_tensor(original.transpose(2, 0, 1).copy())
-                result["to_original"] = _to_original(transforms, h, w)
             return result
         for query in queries:
             _require_overlap(query, h, w, result["file_name"])

@@ -18,15 +18,26 @@ from kdps.data.records import UNLABELLED
 
 
 def person_records(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A record for each person with an identity: the image's, with ``bbox`` and ``person_id``."""
+    """A record for each person with an identity: the image's, with ``bbox`` and ``person_id``.
+
+    Boxes without area in the image are left out.
+    """
     found = []
     for record in records:
         image = {key: value for key, value in record.items() if key != "annotations"}
         for annotation in record["annotations"]:
             if annotation["person_id"] != UNLABELLED and annotation.get("iscrowd", 0) == 0:
                 own = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-                found.append({**image, "bbox": own, "person_id": annotation["person_id"]})
+                if _has_area(own, record):
+                    found.append({**image, "bbox": own, "person_id": annotation["person_id"]})
     return found
+
+
+def _has_area(box: list[float], record: dict[str, Any]) -> bool:
+    """Whether some of an XYXY box lies in the image."""
+    x1, y1, x2, y2 = box
+    width, height = record.get("width", np.inf), record.get("height", np.inf)
+    return min(x2, width) > max(x1, 0) and min(y2, height) > max(y1, 0)
 
 
 class PersonCropMapper:

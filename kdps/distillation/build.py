@@ -53,6 +53,7 @@ def build_distiller(cfg: CfgNode, student: nn.Module, teachers: Mapping[str, Tea
     """
     shape = network_shape(student)
     settings = loss_settings(cfg)
+    windows = window_range(cfg)
     losses = {}
     for own in settings:
         teacher = teachers[own.teacher]
@@ -62,13 +63,18 @@ def build_distiller(cfg: CfgNode, student: nn.Module, teachers: Mapping[str, Tea
             ).to(student.device)
         except KdpsError as error:
             raise KdpsError(f"{own.key}.{error}") from error
+        if losses[own.name].needs_windows and teacher.windows not in (None, windows):
+            raise KdpsError(
+                f"INPUT.PERSON_CROPS: {own.key} looks at windows of SIZE, PADDING and ALPHA "
+                f"{windows}, teacher {teacher.name!r} was trained with {teacher.windows}"
+            )
         _check_identities(own, losses[own.name], shape.num_pids, teacher, cfg)
     return Distiller(
         student,
         losses,
         {own.name: own.teacher for own in settings},
         {own.name: own.weight for own in settings},
-        WindowSampler(window_range(cfg), cfg.DISTILLATION.WINDOWS),
+        WindowSampler(windows, cfg.DISTILLATION.WINDOWS),
     )
 
 

@@ -11,6 +11,7 @@ from detectron2.structures import ImageList
 from torch.nn import functional as F
 
 from kdps.data.crops import crop_people
+from kdps.data.person_crops import window_range
 from kdps.distillation.feature_cache import FeatureCache
 from kdps.distillation.losses.base import NetworkShape
 from kdps.distillation.teacher import (
@@ -23,6 +24,11 @@ from kdps.distillation.teacher_model import fingerprint, load_teacher
 from kdps.errors import KdpsError
 from kdps.modeling.meta_arch.crop_reid import CropReID
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
+
+# Parts of a pixel that places in the original image are rounded to.
+_GRID = 64
+# Crops that go through the network together; bounds the memory, changes no result.
+_CROPS_AT_ONCE = 64
 
 
 @TEACHER_REGISTRY.register()
@@ -92,8 +98,10 @@ class CropTeacher(Teacher):
             embedding_dims={"reid": dim},
             num_pids=count,
             stages=("reid",),
+            detecting_stages=(),
         )
         self.identities = tuple(own.DATASETS.TRAIN)
+        self.windows = window_range(own)
         self.table = F.normalize(model.identities.classifier.weight)
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> CropOutputs:
@@ -103,13 +111,16 @@ class CropTeacher(Teacher):
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """(R, D) features behind the neck, not normalised, of (R, 3, h, w) normalised crops."""
         with torch.autocast(crops.device.type, enabled=self.half_precision):
-            if self.cache is None or len(crops) == 0:
-                return self.model.describe_crops(crops)
-            sizes = [tuple(crops.shape[-2:])] * len(crops)
-            kept = self.cache.describe(
-                ImageList(crops, sizes),
-                lambda images: {"neck": self.model.describe_crops(images.tensor)},
-            )
+            return torch.cat([self._embed_part(part) for part in crops.split(_CROPS_AT_ONCE)])
+
+    def _embed_part(self, crops: torch.Tensor) -> torch.Tensor:
+        if self.cache is None or len(crops) == 0:
+            return self.model.describe_crops(crops)
+        sizes = [tuple(crops.shape[-2:])] * len(crops)
+        kept = self.cache.describe(
+            ImageList(crops, sizes),
+            lambda images: {"neck": self.model.describe_crops(images.tensor)},
+        )
         return kept["neck"]
 
 
@@ -160,6 +171,8 @@ class CropOutputs(TeacherOutputs):
             corners = own.tensor.view(-1, 2, 2) * factors + offsets
             # In a mirrored image the left edge is the right one.
             moved = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
+            # Of images resized in another way the same box comes back with other last digits.
+            moved = (moved * _GRID).round() / _GRID
             found.append(F.pad(moved, (1, 0), value=float(number)))
         return torch.cat(found)
 

@@ -59,7 +59,8 @@ class NetworkTeacher(Teacher):
         self.name = name
         self.model = model.eval().requires_grad_(False)
         self.flip_channels = student_format != cfg.INPUT.FORMAT
-        self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if own_size else None
+        resizes = own_size and cfg.INPUT.MIN_SIZE_TEST > 0
+        self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if resizes else None
         self.half_precision = half_precision
         self.cache = cache
         on_gpu = model.device.type == "cuda"
@@ -151,10 +152,11 @@ class NetworkOutputs(TeacherOutputs):
                 self.images, self.features, answering, scale_places(places, factors)
             )
         back = [
-            said.boxes.new_tensor([1 / x, 1 / y, 1 / x, 1 / y]).expand(len(own), 4)
+            own.tensor.new_tensor([1 / x, 1 / y, 1 / x, 1 / y]).expand(len(own), 4)
             for own, (x, y) in zip(places.boxes, factors, strict=True)
         ]
-        said = replace(said, places=places, boxes=said.boxes * torch.cat(back))
+        boxes = None if said.boxes is None else said.boxes * torch.cat(back)
+        said = replace(said, places=places, boxes=boxes)
         if said.embeddings is None or answering not in self.tables:
             return said
         return with_identities(said, *self.tables[answering])

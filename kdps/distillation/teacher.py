@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.structures import Boxes
 from detectron2.utils.registry import Registry
 
+from kdps.data.crops import WindowRange
 from kdps.distillation.losses.base import NetworkShape
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
@@ -42,6 +43,7 @@ class Teacher:
         name: in ``DISTILLATION.TEACHERS``.
         shape: what losses may know of it beforehand.
         identities: names of the training sets whose identities its lookup tables are of.
+        windows: the range of the windows that it was trained with; None where it has none.
         knows_identities: whether some row of its tables holds something, or will.
     """
 
@@ -49,6 +51,7 @@ class Teacher:
     shape: NetworkShape
     identities: tuple[str, ...]
     knows_identities: bool = True
+    windows: WindowRange | None = None
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> TeacherOutputs:
         """See a batch, as the student's mapper made it, without gradients."""

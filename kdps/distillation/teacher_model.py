@@ -16,6 +16,7 @@ from kdps.checkpoint.checkpointer import PersonSearchCheckpointer, local_weights
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.checkpoint.formats import read_weights
 from kdps.errors import KdpsError
+from kdps.modeling.losses import IdentitySoftmaxLoss
 
 # Ends of the names of the parts of a checkpoint that have a row for each identity, or slot.
 _ROWS_OF_PIDS, _ROWS_OF_QUEUE = ("memory.table", "identities.classifier.weight"), "memory.queue"
@@ -57,9 +58,11 @@ def load_teacher(
         raise KdpsError(f"{key}.WEIGHTS: empty; name the checkpoint of the teacher")
     try:
         path = local_weights(weights)
-        _fill_table_sizes(cfg, read_weights(path, lazily=True))
+        content = read_weights(path, lazily=True)
+        _fill_table_sizes(cfg, content)
         model = build_model(cfg)
         PersonSearchCheckpointer(model).load_complete(path)
+        _check_classifier(model, content, path)
     except KdpsError as error:
         raise KdpsError(f"{key}.WEIGHTS: {str(error).removeprefix('MODEL.WEIGHTS: ')}") from error
     return cfg, model
@@ -98,6 +101,16 @@ def _add_nodes(cfg: CfgNode, other: CfgNode) -> None:
             cfg[key] = copy.deepcopy(value)
         elif isinstance(value, CfgNode) and key != "DISTILLATION":
             _add_nodes(cfg[key], value)
+
+
+def _check_classifier(model: nn.Module, content: dict, path: str) -> None:
+    """Raise a KdpsError if a checkpoint lacks the classifier, which inference does without."""
+    weights = content.get("model", content)
+    for name, module in model.named_modules():
+        if isinstance(module, IdentitySoftmaxLoss) and module.embeds:
+            key = f"{name}.classifier.weight"
+            if key not in weights:
+                raise KdpsError(f"{path} has no {key}; without it the teacher knows no identities")
 
 
 def _fill_table_sizes(cfg: CfgNode, content: dict) -> None:

@@ -38,8 +38,9 @@ class WindowSampler:
         found = []
         for record in batched_inputs:
             boxes = record["instances"].gt_boxes.tensor
-            height = record["image"].shape[1]
-            scale = height / record.get("height", height)
+            # A crop of an image is not as many times smaller as it has fewer pixels.
+            _, (factor, _) = record["to_original"]
+            scale = 1 / factor
             places = self._places(len(boxes)).to(boxes.device)
             found.append(Boxes(self.windows.windows(boxes, places, scale)))
         return found

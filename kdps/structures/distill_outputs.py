@@ -30,12 +30,12 @@ class PersonOutputs:
 
     Attributes:
         places: where it looked. What a teacher says has the student's places.
-        person_logits: (R,) logits of being a person; None of a teacher that only embeds.
+        person_logits: (R,) logits of being a person; None where a stage only embeds.
         boxes: (R, 4) predicted boxes, XYXY pixels of the student's network input; None likewise.
         embeddings: (R, D) rows of unit length; None where a stage only detects.
         identity_logits: (R, P) cosines to the rows of the network's own lookup table times the
-            scale of its OIM loss; None where there is no table. The circular queue has no part in
-            it: its slots mean other people in every network.
+            scale of its OIM loss, or logits of a classifier; None where there is neither. The
+            circular queue has no part in it: its slots mean other people in every network.
         known: (P,) bool, the rows of that table that hold something.
         table: (P, D) that lookup table, constant for the gradient.
         is_person: (R,) bool, whether a place is matched with a person. The student's; None in what

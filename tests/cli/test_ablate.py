@@ -108,6 +108,15 @@ def test_one_of_several_that_fails_does_not_end_the_others(folder, capsys):
     assert (folder / "out" / "results" / "all_s1.json").exists()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_needs_a_run_that_has_failed_is_not_begun(folder, capsys, workers):
+    spoil(folder, "\nif (", "\nif folder.name == 'teacher_s0' or (")
+    assert ablate("--parallel", workers) == 2
+    assert not any(call.startswith("all") for call in calls(folder))
+    said = capsys.readouterr().out
+    assert "all, seed 1: needs teacher, seed 0, which has no result\n" in said
+
+
 def test_what_is_done_is_not_done_again(folder, capsys):
     assert ablate("--runs", "teacher", "student") == 0
     assert calls(folder) == ["teacher_s0", "student_s0", "student_s1"]

@@ -29,6 +29,7 @@ def test_a_sound_config_passes(tmp_path: Path) -> None:
 
 CROPS = ("MODEL.META_ARCHITECTURE", "CropReID")
 SAMPLED = (*CROPS, "DATALOADER.SAMPLER_TRAIN", "IdentitySampler")
+PLACED = (*SAMPLED, "TEST.PERSON_SEARCH.BOXES", "annotated")
 ANCHOR_FREE = ("MODEL.META_ARCHITECTURE", "AlignPS")
 FAULTS = [
     (("MODEL.META_ARCHITECTURE", "Foo"), "META_ARCHITECTURE: unknown .*known: .*PersonSearchRCNN"),
@@ -75,17 +76,27 @@ FAULTS = [
     (("MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY", -1), "SIZE_DIVISIBILITY: must be at least 0"),
     (("DATALOADER.NUM_WORKERS", -1), "DATALOADER.NUM_WORKERS: must be at least 0"),
     (("TEST.IMS_PER_BATCH", 0), "TEST.IMS_PER_BATCH: must be at least 1"),
-    (CROPS, "SAMPLER_TRAIN: 'TrainingSampler' is not supported with CropReID, only 'IdentitySam"),
-    (SAMPLED[2:], "SAMPLER_TRAIN: 'IdentitySampler' is not supported with PersonSearchRCNN"),
-    ((*SAMPLED, "DATALOADER.INSTANCES_PER_IDENTITY", 0), "PER_IDENTITY: must be at least 1, not 0"),
     (
-        (*SAMPLED, "SOLVER.IMS_PER_BATCH", 6),
+        (*CROPS, *PLACED[4:]),
+        "SAMPLER_TRAIN: .TrainingSampler. is not supported with CropReID, only",
+    ),
+    (PLACED[2:4], "SAMPLER_TRAIN: 'IdentitySampler' is not supported with PersonSearchRCNN"),
+    ((*PLACED, "DATALOADER.INSTANCES_PER_IDENTITY", 0), "PER_IDENTITY: must be at least 1, not 0"),
+    (
+        (*PLACED, "SOLVER.IMS_PER_BATCH", 6),
         r"PER_IDENTITY: batches of 6 crops per process \(.*\) cannot be made of 4 of each identity",
     ),
     (
-        (*SAMPLED, "SOLVER.IMS_PER_BATCH", 8, "DISTILLATION.ENABLED", True),
+        (*PLACED, "SOLVER.IMS_PER_BATCH", 8, "DISTILLATION.ENABLED", True),
         "DISTILLATION.ENABLED: CropReID teaches, it is no student",
     ),
+    (("TEST.PERSON_SEARCH.BOXES", "no.npz"), "PERSON_SEARCH.BOXES: no such file: no.npz"),
+    (SAMPLED, "PERSON_SEARCH.BOXES: empty, but CropReID finds nobody itself"),
+    (("INPUT.PERSON_CROPS.SIZE", (256,)), r"PERSON_CROPS.SIZE: must be height and .* not \(256,\)"),
+    (("INPUT.PERSON_CROPS.SIZE", (0, 16)), "PERSON_CROPS.SIZE: must be height and width"),
+    (("INPUT.PERSON_CROPS.ALPHA", -5.0), "PERSON_CROPS.ALPHA: must be 0 or more"),
+    (("INPUT.PERSON_CROPS.ERASING", 50.0), r"PERSON_CROPS.ERASING: 50.0 is outside \[0, 1\]"),
+    (("MODEL.REID_HEAD.LABEL_SMOOTHING", 2.0), "LABEL_SMOOTHING: 2.0 is outside"),
     (("INPUT.MIN_SIZE_TEST", -1), "INPUT.MIN_SIZE_TEST: must be at least 0"),
     (
         ("TEST.PERSON_SEARCH.SCORE_THRESH", 50.0),

@@ -60,7 +60,13 @@ def test_the_mapper_moves_them_with_the_image(path, tmp_path):
 
 @pytest.mark.parametrize(
     "augmentations",
-    [[], [T.Resize((40, 80))], [T.RandomFlip(1.0)], [T.Resize((50, 60)), T.RandomFlip(1.0)]],
+    [
+        [],
+        [T.Resize((40, 80))],
+        [T.RandomFlip(1.0)],
+        [T.Resize((50, 60)), T.RandomFlip(1.0)],
+        [T.CropTransform(2, 1, 30, 18), T.Resize((36, 60))],
+    ],
 )
 def test_boxes_lead_back_to_the_original(tmp_path, augmentations):
     pixels = np.arange(20 * 40 * 3, dtype=np.uint8).reshape(20, 40, 3)

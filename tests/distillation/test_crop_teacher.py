@@ -27,7 +27,8 @@ def files(tmp_path_factory):
 
 
 def crop_cfg(files, *opts, losses=(), make=tiny_cfg, **node):
-    cfg = distilling("INPUT.KEEP_ORIGINAL", True, *opts, make=make)
+    size = ("INPUT.PERSON_CROPS.SIZE", (32, 16))
+    cfg = distilling("INPUT.KEEP_ORIGINAL", True, *size, *opts, make=make)
     cfg.DISTILLATION.TEACHERS, cfg.DISTILLATION.LOSSES = ("crop",), tuple(losses)
     cfg.DISTILLATION.crop = CfgNode({"TYPE": "CropTeacher", **files, **node})
     return cfg
@@ -76,7 +77,8 @@ def test_it_sees_the_original_pixels_of_each_person(files, mirror):
         record["image"].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) for record in batch
     ]
     pixels = torch.stack([(own - model.pixel_mean) / model.pixel_std for own in images])
-    doubled = [Boxes(own.tensor * 2) for own in boxes]
+    # Places are rounded, so that they come again.
+    doubled = [Boxes((own.tensor * 2 * 64).round() / 64) for own in boxes]
     with torch.no_grad():
         necks = model.describe_crops(crop_people(pixels, doubled, (32, 16)))
     assert_close(said.embeddings, F.normalize(necks), atol=1e-4, rtol=1e-3)
@@ -190,6 +192,8 @@ def test_every_method_learns_from_it(files, method, pids):
         cfg.DISTILLATION[name] = CfgNode({"PLACES": ("sampled", "windows")})
     torch.manual_seed(0)
     student = build_model(cfg).train()
+    for oim in student.memories().values():
+        torch.nn.init.orthogonal_(oim.memory.table)
     teachers = build_teachers(cfg, student)
     distiller = build_distiller(cfg, student, teachers)
     batch = crop_batch(pids, (True, False))
@@ -201,13 +205,46 @@ def test_every_method_learns_from_it(files, method, pids):
     assert all(x.isfinite() for x in losses.values())
     sum(losses.values()).backward()
     if sum(pids, []) == [0, 1, -1, 1, 4]:
-        assert losses["loss_kd_gram"] > 0
+        assert all(losses[name] > 0 for name in names)
     else:
         # Nobody else in the batch.
         assert losses["loss_kd_triplet"] == 0
     after = teachers["crop"].model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(name.startswith("crop") for name in distiller.state_dict())
+
+
+def test_a_student_with_heads_of_dkd_can_be_a_teacher_itself():
+    cfg = distilling(make=lambda: tiny_cfg(*DIVERSE_KD))
+    cfg.DISTILLATION.LOSSES = ("GramRelation", "IdentityResponse")
+    cfg.DISTILLATION.GramRelation = CfgNode({"PLACES": ("sampled", "windows")})
+    student = build_model(cfg).train()
+    teachers = build_teachers(cfg, student)
+    distiller = build_distiller(cfg, student, teachers)
+    batch = crop_batch([[0, 1], [3]], (True, False))
+    with EventStorage():
+        losses = distiller(batch, {"mean": teachers["mean"](batch)})
+    assert losses["loss_kd_gram"].isfinite()
+
+
+def test_other_windows_than_the_teachers_are_refused(files):
+    cfg = crop_cfg(files, "INPUT.PERSON_CROPS.ALPHA", 3.0, losses=("GramRelation",))
+    student = build()
+    teachers = build_teachers(cfg, student)
+    build_distiller(cfg, student, teachers)
+    cfg.DISTILLATION.GramRelation = CfgNode({"PLACES": ("windows",)})
+    with pytest.raises(KdpsError, match=r"INPUT.PERSON_CROPS: DISTILLATION.GramRelation looks at"):
+        build_distiller(cfg, student, teachers)
+
+
+def test_a_teacher_without_its_classifier_is_refused(files, tmp_path):
+    content = torch.load(files["WEIGHTS"], weights_only=True)
+    del content["model"]["identities.classifier.weight"]
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(
+        KdpsError, match=r"WEIGHTS: .* has no identities.classifier.weight; without"
+    ):
+        teacher_of({**files, "WEIGHTS": str(tmp_path / "a.pth")})
 
 
 def test_what_does_not_fit_is_named(files, tmp_path):

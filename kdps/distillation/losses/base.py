@@ -29,10 +29,10 @@ class NetworkShape:
     Attributes:
         features: channels and stride of each map of its backbone, by name.
         embedding_dims: size of an embedding, by stage; a stage that only detects has none.
-        num_pids: rows of its lookup tables.
+        num_pids: identities that it tells apart: rows of its lookup tables, or of a classifier.
         stages: names of all its stages.
         dense: its stage "detector" looks at every cell of a map, and not at regions.
-        detecting_stages: those that score and regress boxes.
+        detecting_stages: those that score and regress boxes; None: all.
     """
 
     features: Mapping[str, ShapeSpec]
@@ -40,7 +40,7 @@ class NetworkShape:
     num_pids: int
     stages: tuple[str, ...] = ()
     dense: bool = False
-    detecting_stages: tuple[str, ...] = ()
+    detecting_stages: tuple[str, ...] | None = None
 
 
 class DistillLoss(nn.Module):

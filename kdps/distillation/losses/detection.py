@@ -65,11 +65,15 @@ class _PlacesLoss(DistillLoss):
             KdpsError: the student has no such stage, or the teacher cannot be asked about it.
         """
         super().__init__(student=student, teacher=teacher)
-        self.stages = chosen_stages(stages, student.detecting_stages, " that detects")
+        own, theirs = (
+            x.stages if x.detecting_stages is None else x.detecting_stages
+            for x in (student, teacher)
+        )
+        self.stages = chosen_stages(stages, own, " that detects")
         for stage in self.stages:
             # The stage that answers for one that the teacher does not have is its last.
-            answering = stage if stage in teacher.stages else teacher.stages[-1]
-            if answering not in teacher.detecting_stages:
+            answering = stage if stage in teacher.stages else (*teacher.stages, "")[-1]
+            if teacher.stages and answering not in theirs:
                 raise KdpsError(f"STAGES: the teacher has neither scores nor boxes for {stage!r}")
         if "detector" in self.stages and student.dense and not teacher.dense:
             raise KdpsError(

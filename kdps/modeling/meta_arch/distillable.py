@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdps.modeling.memories import HasMemories
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
@@ -55,8 +54,8 @@ class Distillable(HasMemories):
         Args:
             batched_inputs: see :meth:`forward`.
             windows: for each image a box for each annotated person, in pixels of the network input,
-                to look at as well. Heads see these by their running statistics, as at test time,
-                which the windows do not change.
+                to look at as well. Heads see these in test mode, so that the windows change no
+                statistics.
         """
         images = self.preprocess_image(batched_inputs)
         targets = [x["instances"].to(self.device) for x in batched_inputs]
@@ -81,7 +80,7 @@ class Distillable(HasMemories):
     ) -> dict[str, PersonOutputs]:
         """What each stage that embeds says of windows."""
         pids = torch.cat([own.gt_pids for own in targets])
-        with running_statistics(self):
+        with in_test_mode(self):
             return {
                 stage: replace(
                     self.describe_people(images, features, stage, Places(windows)),
@@ -124,13 +123,12 @@ class Distillable(HasMemories):
 
 
 @contextmanager
-def running_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch norms take their running statistics, and leave these as they are, inside."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-    for norm in norms:
-        norm.training = False
+def in_test_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into test mode inside, and each of its modules back afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.training = True
+        for module in training:
+            module.training = True

@@ -77,7 +77,7 @@ class DiverseKDROIHeads(StagedROIHeads):
             ),
             loss_weights={
                 "loss_id": reid.LOSS_WEIGHT,
-                "loss_triplet": reid.LOSS_WEIGHT * reid.TRIPLET_LOSS_WEIGHT,
+                "loss_triplet": reid.TRIPLET_LOSS_WEIGHT,
             },
             triplet_margin=reid.TRIPLET_MARGIN,
         )

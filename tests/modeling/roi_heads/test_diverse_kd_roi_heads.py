@@ -47,7 +47,7 @@ def test_the_reid_losses_are_of_the_annotated_boxes():
     pids = torch.tensor([0, 1, -1, 1, 4])
     assert len(vectors) == 5
     vectors = heads.projector(vectors)
-    assert_close(losses["loss_triplet"], 0.5 * batch_hard_triplet_loss(vectors, pids))
+    assert_close(losses["loss_triplet"], batch_hard_triplet_loss(vectors, pids))
     statistics = heads.identities.neck
     necks = F.batch_norm(
         vectors, None, None, statistics.weight, statistics.bias, True, eps=statistics.eps
