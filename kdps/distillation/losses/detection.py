@@ -71,9 +71,10 @@ class _PlacesLoss(DistillLoss):
         )
         self.stages = chosen_stages(stages, own, " that detects")
         for stage in self.stages:
-            # The stage that answers for one that the teacher does not have is its last.
-            answering = stage if stage in teacher.stages else (*teacher.stages, "")[-1]
-            if teacher.stages and answering not in theirs:
+            # The stage that answers for one that the teacher does not have is its last; a teacher
+            # that names no stages is taken to answer for all.
+            answering = (stage,) if stage in teacher.stages else teacher.stages[-1:]
+            if not set(answering) <= set(theirs):
                 raise KdpsError(f"STAGES: the teacher has neither scores nor boxes for {stage!r}")
         if "detector" in self.stages and student.dense and not teacher.dense:
             raise KdpsError(

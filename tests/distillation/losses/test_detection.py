@@ -93,6 +93,17 @@ def test_cells_in_the_padding_do_not_count():
     assert (logits.grad != 0).tolist() == [True, False, True, False]
 
 
+def test_the_last_stage_of_the_teacher_answers():
+    one = shape(stages=("detector", "reid_2", "reid_3"))
+    DetectionResponse(student=shape(stages=("reid",)), teacher=one)
+    BoxResponse(student=shape(stages=("reid",)), teacher=shape(stages=()))
+    embeds = shape(stages=("detector", "reid"), detecting=("detector",))
+    with pytest.raises(KdpsError, match="STAGES: the teacher has neither scores nor boxes for 're"):
+        DetectionResponse(student=shape(stages=("detector", "reid_2")), teacher=embeds)
+    # Of a student that only embeds in a stage, the others are compared.
+    assert BoxResponse(student=embeds, teacher=one).stages == ("detector",)
+
+
 def test_boxes_by_hand():
     own = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 9.0, 9.0]], requires_grad=True)
     theirs = torch.tensor([[0.0, 0.0, 1.0, 2.0], [5.0, 5.0, 6.0, 6.0]], requires_grad=True)
