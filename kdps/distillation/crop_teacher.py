@@ -27,8 +27,6 @@ from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Place
 
 # Parts of a pixel that places in the original image are rounded to.
 _GRID = 64
-# Crops that go through the network together; bounds the memory, changes no result.
-_CROPS_AT_ONCE = 64
 
 
 @TEACHER_REGISTRY.register()
@@ -111,16 +109,13 @@ class CropTeacher(Teacher):
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """(R, D) features behind the neck, not normalised, of (R, 3, h, w) normalised crops."""
         with torch.autocast(crops.device.type, enabled=self.half_precision):
-            return torch.cat([self._embed_part(part) for part in crops.split(_CROPS_AT_ONCE)])
-
-    def _embed_part(self, crops: torch.Tensor) -> torch.Tensor:
-        if self.cache is None or len(crops) == 0:
-            return self.model.describe_crops(crops)
-        sizes = [tuple(crops.shape[-2:])] * len(crops)
-        kept = self.cache.describe(
-            ImageList(crops, sizes),
-            lambda images: {"neck": self.model.describe_crops(images.tensor)},
-        )
+            if self.cache is None or len(crops) == 0:
+                return self.model.describe_crops(crops)
+            sizes = [tuple(crops.shape[-2:])] * len(crops)
+            kept = self.cache.describe(
+                ImageList(crops, sizes),
+                lambda images: {"neck": self.model.describe_crops(images.tensor)},
+            )
         return kept["neck"]
 
 

@@ -134,7 +134,8 @@ class CropReID(PersonSearchInference, nn.Module):
             (R, D) float32 features behind the neck, which the classifier takes. Their directions
             are the embeddings.
         """
-        return self.identities.neck(self._features(crops))
+        parts = crops.split(_CROPS_AT_ONCE)
+        return torch.cat([self.identities.neck(self._features(part)) for part in parts])
 
     def _features(self, crops: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(crops)[self.in_feature])["res5"].float()

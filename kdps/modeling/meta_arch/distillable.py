@@ -12,13 +12,13 @@ import torch
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
-from kdps.modeling.memories import HasMemories
+from kdps.modeling.stages import HasStages
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
 Losses = dict[str, torch.Tensor]
 
 
-class Distillable(HasMemories):
+class Distillable(HasStages):
     """Mixed into a Detectron2 meta-architecture: training that can be watched by a distillation.
 
     A model says how it trains (:meth:`_train`) and what it sees at places that another model chose
@@ -26,14 +26,7 @@ class Distillable(HasMemories):
 
     Attributes:
         stages: names of what it is asked about people; empty for a model that tells nothing.
-        detecting_stages: those of them that score and regress boxes.
     """
-
-    stages: tuple[str, ...] = ()
-
-    @property
-    def detecting_stages(self) -> tuple[str, ...]:
-        return self.stages
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by name in training; otherwise see :meth:`PersonSearchInference.inference`.

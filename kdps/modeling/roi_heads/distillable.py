@@ -10,11 +10,11 @@ from detectron2.layers import cat
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
 
-from kdps.modeling.memories import HasMemories
+from kdps.modeling.stages import HasStages
 from kdps.structures.distill_outputs import PersonOutputs, Places
 
 
-class DistillableHeads(HasMemories):
+class DistillableHeads(HasStages):
     """Mixed into heads: stages that say what they see in regions, as student and as teacher.
 
     A stage is a name and a place in :attr:`stages`. In training heads tell of the regions that they
@@ -24,14 +24,7 @@ class DistillableHeads(HasMemories):
     Attributes:
         stages: names of the stages; "detector" only scores and regresses boxes, "reid" also embeds.
             The last one answers for stages that these heads do not have.
-        detecting_stages: those of them that score and regress boxes.
     """
-
-    stages: tuple[str, ...] = ()
-
-    @property
-    def detecting_stages(self) -> tuple[str, ...]:
-        return self.stages
 
     def train_on(
         self,

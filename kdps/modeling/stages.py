@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""What a network remembers of the identities that it trains on."""
+"""The stages in which a network says something about people, and what it remembers of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from collections.abc import Mapping
 from kdps.modeling.losses import OIMLoss
 
 
-class HasMemories:
-    """Mixed into what has stages that tell people apart; by lookup tables, unless it says else."""
+class HasStages:
+    """Mixed into models and heads that are asked about people stage by stage.
+
+    Attributes:
+        stages: names of the stages.
+        detecting_stages: those of them that score and regress boxes.
+    """
+
+    stages: tuple[str, ...] = ()
+
+    @property
+    def detecting_stages(self) -> tuple[str, ...]:
+        """All, where nothing else is said."""
+        return self.stages
 
     def memories(self) -> Mapping[str, OIMLoss]:
         """The OIM loss, with its lookup table, of each stage that has one."""
