@@ -96,6 +96,10 @@ def add_kdps_config(cfg: CN) -> None:
     # if a detector had found just these; otherwise a detections file (.npz) of any detector, whose
     # boxes the model embeds: a two-step system.
     cfg.TEST.PERSON_SEARCH.BOXES = ""
+    # Move each of BOXES by this part of its width and height, in a random direction that is the
+    # same for every model: what embeddings lose by imprecise boxes. Up to 0.2 a box still counts
+    # as that of its person.
+    cfg.TEST.PERSON_SEARCH.BOX_SHIFT = 0.0
     # Also embed the annotated boxes, which gives the upper bound with perfect detection.
     cfg.TEST.PERSON_SEARCH.GT_BOXES = False
 

@@ -108,6 +108,16 @@ def _check_person_crops(cfg: CfgNode) -> None:
         bool(boxes) or cfg.MODEL.META_ARCHITECTURE != "CropReID",
         f"{key}: empty, but CropReID finds nobody itself; name a detections file or 'annotated'",
     )
+    shift = cfg.TEST.PERSON_SEARCH.BOX_SHIFT
+    _require(shift >= 0, f"TEST.PERSON_SEARCH.BOX_SHIFT: must be 0 or more, not {shift}")
+    _require(
+        bool(boxes) or not shift,
+        f"TEST.PERSON_SEARCH.BOX_SHIFT: {shift} moves the boxes of {key}, which is empty",
+    )
+    _require(
+        cfg.INPUT.RANDOM_FLIP != "vertical" or cfg.MODEL.META_ARCHITECTURE != "CropReID",
+        "INPUT.RANDOM_FLIP: crops are mirrored ('horizontal') or not ('none'), not 'vertical'",
+    )
     sides = tuple(crops.SIZE)
     _require(
         len(sides) == 2 and all(isinstance(x, int) and x >= 1 for x in sides),

@@ -78,15 +78,16 @@ class PersonSearchDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        source = cfg.TEST.PERSON_SEARCH.BOXES
+        node = cfg.TEST.PERSON_SEARCH
+        given = node.BOXES and not is_train
         return {
             "is_train": is_train,
             "augmentations": build_augmentation(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
-            "with_annotated": cfg.TEST.PERSON_SEARCH.GT_BOXES,
+            "with_annotated": node.GT_BOXES,
             "min_visible": cfg.INPUT.MIN_VISIBLE,
             "keep_original": cfg.INPUT.KEEP_ORIGINAL,
-            "given_boxes": GivenBoxes(source) if source and not is_train else None,
+            "given_boxes": GivenBoxes(node.BOXES, node.BOX_SHIFT) if given else None,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +18,17 @@ ANNOTATED = "annotated"
 class GivenBoxes:
     """The boxes of ``TEST.PERSON_SEARCH.BOXES`` for each image."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, shift: float = 0.0) -> None:
         """
         Args:
             source: "annotated" for the annotated boxes of an image, or a detections file.
+            shift: move each box by this part of its width and height, as a bad detector would.
 
         Raises:
             KdpsError: there is no such file, or it is none.
         """
         self.source = source
+        self.shift = shift
         self._of_image: dict[str, np.ndarray] = {}
         if source != ANNOTATED:
             self._of_image = _read(source)
@@ -42,14 +45,25 @@ class GivenBoxes:
                 for a in record.get("annotations", [])
             ]
             scored = [[*box, 1.0] for box in boxes]
-            return np.array(scored, dtype=np.float32).reshape(-1, 5)
+            found = np.array(scored, dtype=np.float32).reshape(-1, 5)
+            return self._shifted(found, record)
         name = str(record["image_id"])
         if name not in self._of_image:
             raise KdpsError(
                 f"TEST.PERSON_SEARCH.BOXES: {self.source} has no image {name!r}; it has "
                 f"{len(self._of_image)} others"
             )
-        return self._of_image[name]
+        return self._shifted(self._of_image[name], record)
+
+    def _shifted(self, given: np.ndarray, record: Mapping[str, Any]) -> np.ndarray:
+        """The boxes of an image, moved in directions that are the same for each model and shift."""
+        if not self.shift:
+            return given
+        rng = np.random.default_rng(zlib.crc32(str(record["image_id"]).encode()))
+        angles = rng.uniform(0, 2 * np.pi, len(given))
+        towards = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        moves = self.shift * towards * (given[:, 2:4] - given[:, :2])
+        return given + np.pad(np.tile(moves, 2), ((0, 0), (0, 1))).astype(given.dtype)
 
 
 def _read(source: str) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -94,15 +95,28 @@ class PersonCropMapper:
             KdpsError: the image cannot be read or has another size than recorded.
         """
         pixels = read_image(dict(record), self.image_format)
-        image = torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)), dtype=torch.float)
         box = torch.tensor([record["bbox"]], dtype=torch.float32)
         if self.shift:
             box = self.windows.windows(box, torch.rand(1, 2))
-        crop = crop_people((image - self.fill)[None], [Boxes(box)], self.windows.size)[0]
+        pixels, corner = _around(pixels, box[0].tolist())
+        image = torch.as_tensor(pixels.transpose(2, 0, 1).copy(), dtype=torch.float)
+        boxes = [Boxes(box - box.new_tensor(corner).repeat(2))]
+        crop = crop_people((image - self.fill)[None], boxes, self.windows.size)[0]
         if self.flip and float(torch.rand(())) < 0.5:
             crop = crop.flip(2)
         kept = {key: record[key] for key in ("file_name", "image_id", "cam_id")}
         return {**kept, "image": self.erase(crop) + self.fill, "pid": record["person_id"]}
+
+
+def _around(pixels: np.ndarray, box: list[float]) -> tuple[np.ndarray, tuple[int, int]]:
+    """The part of an image that a crop of an XYXY box reads, and x and y of its first pixel."""
+    parts, corner = [], []
+    for low, high, side in zip(box[:2], box[2:], pixels.shape[1::-1], strict=True):
+        # A pixel on either side for bilinear samples; at least one of those there are.
+        first = min(max(math.floor(low) - 1, 0), side - 1)
+        parts.append(slice(first, max(math.ceil(high) + 1, first + 1)))
+        corner.append(first)
+    return pixels[parts[1], parts[0]], tuple(corner)
 
 
 def window_range(cfg: CfgNode) -> WindowRange:

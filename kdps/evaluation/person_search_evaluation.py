@@ -178,9 +178,9 @@ def detections_meta(cfg: CfgNode, dataset: str) -> dict[str, Any]:
 
 
 def _model_meta(cfg: CfgNode) -> dict[str, Any]:
-    given = cfg.TEST.PERSON_SEARCH.BOXES
+    node = cfg.TEST.PERSON_SEARCH
     return {
-        **({"boxes": given} if given else {}),
+        **({"boxes": node.BOXES, "box_shift": node.BOX_SHIFT} if node.BOXES else {}),
         "method": _method_name(cfg),
         "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
         "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,

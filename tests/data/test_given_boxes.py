@@ -36,6 +36,20 @@ def test_annotated_boxes_have_a_score_of_one():
     assert given({"image_id": "x"}).shape == (0, 5)
 
 
+def test_boxes_are_moved_by_the_same_part_of_each(path):
+    plain = GivenBoxes(path)({"image_id": "a.jpg"})
+    one, two = (GivenBoxes(path, shift)({"image_id": "a.jpg"}) for shift in (0.1, 0.2))
+    # Of boxes 4 wide and 8 high: (dx / 4, dy / 8) is 0.1 long, whatever the direction.
+    moves = (one - plain)[:, :2] / [4, 8]
+    np.testing.assert_allclose(np.linalg.norm(moves, axis=1), 0.1, rtol=1e-5)
+    np.testing.assert_allclose((one - plain)[:, 2:4] / [4, 8], moves, rtol=1e-4)
+    assert one[:, 4].tolist() == plain[:, 4].tolist()
+    # The direction is that of the box, not of the shift; boxes of an image go different ways.
+    np.testing.assert_allclose(two - plain, 2 * (one - plain), rtol=1e-4)
+    assert not np.allclose(moves[0], moves[1])
+    assert GivenBoxes(path, 0.1)({"image_id": "b.jpg"}).shape == (0, 5)
+
+
 def test_faults_name_key_and_file(path):
     with pytest.raises(KdpsError, match=r"TEST.PERSON_SEARCH.BOXES: .*boxes.npz has no image 'z'"):
         GivenBoxes(path)({"image_id": "z"})

@@ -2,11 +2,11 @@
 import numpy as np
 import pytest
 import torch
-from detectron2.structures import BoxMode
+from detectron2.structures import Boxes, BoxMode
 from PIL import Image
 
 from kdps.data.build import build_train_loader
-from kdps.data.crops import WindowRange
+from kdps.data.crops import WindowRange, crop_people
 from kdps.data.person_crops import PersonCropMapper, person_records
 from kdps.errors import KdpsError
 from kdps.utils.rng import temporary_seed
@@ -55,6 +55,28 @@ def test_the_box_is_cut_out(record):
     # A person at the border is completed with the mean, in all augmentations.
     outside = mapper()({**record, "bbox": [-20.0, 0.0, 0.0, 40.0]})["image"]
     assert outside[:, 7, 3].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [10.5, 3.25, 30.75, 20.0],
+        [0.0, 0.0, 60.0, 40.0],
+        [-8.5, -3.0, 5.5, 12.0],
+        [50.25, 30.0, 70.0, 55.5],
+        [59.5, 39.5, 60.0, 40.0],
+        [-30.0, 5.0, -20.0, 9.0],
+        [80.0, 50.0, 90.0, 60.0],
+    ],
+)
+def test_only_pixels_around_the_box_are_read_and_nothing_is_lost(record, box):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(record["file_name"])
+    fill = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
+    whole = torch.as_tensor(noise.transpose(2, 0, 1), dtype=torch.float) - fill
+    expected = crop_people(whole[None], [Boxes(torch.tensor([box]))], (40, 20))[0] + fill
+    found = mapper()({**record, "bbox": box})["image"]
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=2e-3)
 
 
 def edge(image):
