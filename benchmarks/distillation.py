@@ -11,7 +11,7 @@
 
 Weights are random and images are noise with people at random places; neither decides the time. All
 take turns, so that a noisy machine slows all; compare the ratios of a run. The batch is always the
-same one, so that a cache knows all of it after the first turn; windows, if they have one place only.
+same one, so that a cache knows all of it after the first turn; with FSA, if windows have one place.
 """
 
 from __future__ import annotations
