@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdps.ablation.chart import chart
 from kdps.ablation.parallel import Environment, do_jobs
 from kdps.ablation.plan import Plan, read_plan
 from kdps.ablation.runs import Job, check_folder, jobs_of, keep_outcome, train
@@ -31,9 +32,9 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         "ablate",
         summary,
         _EXAMPLE,
-        "Train every run of a plan with every seed, and write a table: mAP, its difference to the "
-        "baseline and the share of the gap to the upper run that is closed, with 95 % intervals "
-        "over seeds and queries. An interrupted ablation goes on where it stopped; a run that has "
+        "Train every run of a plan with every seed, and write a table and a picture of it: mAP, its "
+        "difference to the baseline and the share of the gap to the upper run that is closed, with "
+        "95 % intervals over seeds and queries. An interrupted ablation goes on where it stopped; a run that has "
         "a result by the same configs is not done again.",
     )
     parser.add_argument("plan", type=Path, help="YAML file of the runs")
@@ -44,7 +45,7 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         "--results",
         type=Path,
         metavar="DIR",
-        help="folder of a JSON file per run and of table.md (default: results in --output)",
+        help="folder of a JSON file per run, table.md and chart.svg (default: results in --output)",
     )
     parser.add_argument("--quick", action="store_true", help="the short form that the plan has")
     parser.add_argument("--runs", nargs="+", metavar="NAME", help="only these runs of the plan")
@@ -126,8 +127,10 @@ def _train_all(
 
 
 def _write_table(plan: Plan, jobs: Sequence[Job], results: Path) -> str:
-    table = markdown(plan, rows_of(plan, read_outcomes(jobs)))
+    rows = rows_of(plan, read_outcomes(jobs))
+    table = markdown(plan, rows)
     results.mkdir(parents=True, exist_ok=True)
+    (results / "chart.svg").write_text(chart(plan, rows))
     (results / "table.md").write_text(f"# {plan.title}\n\n{table}\n")
     return table
 
