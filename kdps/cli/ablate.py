@@ -32,10 +32,10 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         "ablate",
         summary,
         _EXAMPLE,
-        "Train every run of a plan with every seed, and write a table and a picture of it: mAP, its "
+        "Train every run of a plan with every seed, and write a table and its picture: mAP, its "
         "difference to the baseline and the share of the gap to the upper run that is closed, with "
-        "95 % intervals over seeds and queries. An interrupted ablation goes on where it stopped; a run that has "
-        "a result by the same configs is not done again.",
+        "95 % intervals over seeds and queries. An interrupted ablation goes on where it stopped; "
+        "a run that has a result by the same configs is not done again.",
     )
     parser.add_argument("plan", type=Path, help="YAML file of the runs")
     parser.add_argument(
