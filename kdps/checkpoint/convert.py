@@ -48,6 +48,7 @@ METHODS = {
 }
 
 
+_BESIDE = "beside the weights, as the state of a training"
 # How names begin that only models of kdps have.
 _OURS = ("proposal_generator.", "backbone.bottom_up.")
 
@@ -63,15 +64,20 @@ def convert(checkpoint: Mapping[str, Any], method: str) -> Converted:
         method: one of ``METHODS``.
 
     Raises:
-        KdpsError: an entry is unknown, missing or of another shape; the message says so if the
-            checkpoint looks like one of another method.
+        KdpsError: an entry is unknown or missing, or its rows are not those of one class or anchor
+            more; the message says so if the checkpoint looks like one of another method. Other
+            shapes are found by whoever loads the weights.
     """
     known = METHODS[method]
-    state = checkpoint.get(known.wrapper, checkpoint)
+    wrapped = known.wrapper in checkpoint
+    state = checkpoint[known.wrapper] if wrapped else checkpoint
     try:
         converted = apply_rules(state, known.rules, known.title)
     except KdpsError as error:
         raise KdpsError(f"{error}{_what_else(checkpoint, method)}") from None
+    if wrapped:
+        beside = {str(name): _BESIDE for name in checkpoint if name != known.wrapper}
+        converted.dropped.update(beside)
     weights = converted.weights
     for table in [name for name in weights if name.endswith(".memory.table")]:
         if len(weights[table]) == PUBLIC_ROWS:

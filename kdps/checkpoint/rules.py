@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from typing import Any
 import torch
 
 from kdps.errors import KdpsError
+
+# The groups of a pattern, and those of the kind (res[45]).
+_GROUP = re.compile(r"\((?!\?)([^()]*)\)")
+_ONE_OF = re.compile(r"(\w*)\[(\w+)\]")
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,16 @@ def apply_rules(state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source
         source: what the weights are of, for messages.
 
     Raises:
-        KdpsError: this is no state dict, no rule knows an entry, a rule knows none, two entries
-            that are to become one differ, or a tensor has another number of rows or dimensions.
+        KdpsError: this is no state dict, no rule knows an entry, a rule knows none, or not each
+            combination of the parts that it knows (as blocks, their convolutions and the parameters
+            of these), two entries that are to become one differ, or a tensor has another
+            number of rows or dimensions.
     """
     if not isinstance(state, Mapping):
         raise KdpsError(f"{source}: the checkpoint holds no weights but a {type(state).__name__}")
     converted = Converted()
     unused = {rule for rule in rules if not rule.optional}
+    found: dict[Rule, set[tuple[str, ...]]] = {}
     for old_name, tensor in state.items():
         rule, match = _find(old_name, rules)
         if rule is None:
@@ -83,6 +91,7 @@ def apply_rules(state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source
             tensor = _taken(tensor, rule)
         except KdpsError as error:
             raise KdpsError(f"{source}: {old_name!r} {error}") from None
+        found.setdefault(rule, set()).add(match.groups())
         name = match.expand(rule.name)
         known = converted.weights.setdefault(name, tensor)
         if known is not tensor and not torch.equal(known, tensor):
@@ -90,7 +99,31 @@ def apply_rules(state: Mapping[str, torch.Tensor], rules: Sequence[Rule], source
     if unused:
         missing = min(rule.pattern for rule in unused)
         raise KdpsError(f"{source}: the checkpoint has no entry like {missing!r}")
+    for rule, parts in found.items():
+        _require_all(rule, parts, source)
     return converted
+
+
+def _require_all(rule: Rule, found: set[tuple[str, ...]], source: str) -> None:
+    """Raise a KdpsError if a combination of the parts that a rule knows is missing."""
+    groups = _GROUP.findall(rule.pattern)
+    axes = [
+        sorted({*seen, *_alternatives(group)})
+        for group, seen in zip(groups, zip(*found, strict=True), strict=True)
+    ]
+    for parts in itertools.product(*axes):
+        if parts not in found:
+            name = re.sub(r"\\(\d)", lambda group, own=parts: own[int(group[1]) - 1], rule.name)
+            raise KdpsError(f"{source}: the checkpoint has nothing that becomes {name!r}")
+
+
+def _alternatives(group: str) -> list[str]:
+    """What a group of a pattern has to match, as far as the pattern says so by words."""
+    one_of = _ONE_OF.fullmatch(group)
+    words = [one_of[1] + end for end in one_of[2]] if one_of else group.split("|")
+    # Norms did not always count their batches, and nothing depends on it.
+    known = all(map(str.isidentifier, words))
+    return [word for word in words if word != "num_batches_tracked"] if known else []
 
 
 def rules_explain(state: Mapping[str, Any], rules: Sequence[Rule]) -> bool:

@@ -46,9 +46,11 @@ def test_names_are_exactly_those_of_the_model(method):
 @pytest.mark.parametrize("method", PUBLISHED)
 def test_wrapped_or_not(method):
     published = make_published(method)
-    wrapped = convert({"model": published, "optimizer": {}, "epoch": 19}, method).weights
-    for name, tensor in convert(published, method).weights.items():
-        assert torch.equal(wrapped[name], tensor)
+    wrapped = convert({"model": published, "optimizer": {}, "epoch": 19}, method)
+    alone = convert(published, method)
+    for name, tensor in alone.weights.items():
+        assert torch.equal(wrapped.weights[name], tensor)
+    assert wrapped.dropped.keys() - alone.dropped.keys() == {"optimizer", "epoch"}
 
 
 @pytest.mark.parametrize("method", PUBLISHED)
@@ -72,6 +74,19 @@ def test_a_missing_part_is_named(method, prefix):
         convert(kept, method)
     # As the rule has it, a regular expression.
     assert f"no entry like '{prefix}" in str(caught.value).replace("\\", "")
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_no_single_entry_may_be_missing(method):
+    published = make_published(method)
+    dropped = convert(published, method).dropped
+    for name, tensor in published.items():
+        has_two_names = sum(other is tensor for other in published.values()) > 1
+        if name in dropped or has_two_names or name.endswith("num_batches_tracked"):
+            continue
+        kept = {other: rows for other, rows in published.items() if other != name}
+        with pytest.raises(KdpsError, match="the checkpoint has no"):
+            convert(kept, method)
 
 
 @pytest.mark.parametrize("of", PUBLISHED)

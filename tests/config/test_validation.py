@@ -94,7 +94,10 @@ FAULTS = [
     (SAMPLED, "PERSON_SEARCH.BOXES: empty, but CropReID finds nobody itself"),
     ((*PLACED, "TEST.PERSON_SEARCH.BOX_SHIFT", -0.1), "BOX_SHIFT: must be 0 or more, not -0.1"),
     (("TEST.PERSON_SEARCH.BOX_SHIFT", 0.1), "BOX_SHIFT: 0.1 moves the boxes of .*, which is empty"),
-    ((*PLACED, "INPUT.RANDOM_FLIP", "vertical"), "RANDOM_FLIP: crops are mirrored .*not 'vertical'"),
+    (
+        (*PLACED, "INPUT.RANDOM_FLIP", "vertical"),
+        "RANDOM_FLIP: crops are .*not 'vertical'",
+    ),
     (("INPUT.PERSON_CROPS.SIZE", (256,)), r"PERSON_CROPS.SIZE: must be height and .* not \(256,\)"),
     (("INPUT.PERSON_CROPS.SIZE", (0, 16)), "PERSON_CROPS.SIZE: must be height and width"),
     (("INPUT.PERSON_CROPS.ALPHA", -5.0), "PERSON_CROPS.ALPHA: must be 0 or more"),

@@ -80,13 +80,15 @@ def _region_rules() -> list[Rule]:
     ]
     old, new = r"roi_head\.bbox_head", "roi_heads.reid_predictor"
     embedding = f"{new}.embedding_head"
-    for number, feature in enumerate(("res4", "res5")):
-        layer = rf"{old}\.embedding_head\.projectors\.{number}\.([01])\.{NORM}"
-        rules.append(Rule(layer, rf"{embedding}.projectors.{feature}.\1.\2"))
+    # A linear layer and a norm each.
+    for layer, parts in enumerate((PARAMETERS, NORM)):
+        for number, feature in enumerate(("res4", "res5")):
+            projector = rf"{old}\.embedding_head\.projectors\.{number}\.{layer}\.{parts}"
+            rules.append(Rule(projector, rf"{embedding}.projectors.{feature}.{layer}.\1"))
+        rules.append(Rule(rf"{old}\.fc_reg\.{layer}\.{parts}", rf"{new}.bbox_pred.{layer}.\1"))
     return [
         *rules,
         Rule(rf"{old}\.embedding_head\.rescaler\.{NORM}", rf"{embedding}.rescaler.\1"),
-        Rule(rf"{old}\.fc_reg\.([01])\.{NORM}", rf"{new}.bbox_pred.\1.\2"),
         Rule(rf"{old}\.fc_cls\.{PARAMETERS}", None, reason="a classifier that is not used"),
         Rule(rf"{old}\.loss_oim\.lut", f"{new}.oim.memory.table"),
         Rule(rf"{old}\.loss_oim\.cq", f"{new}.oim.memory.queue"),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kdps.checkpoint.keymaps.resnet import NORM, PARAMETERS
+from kdps.checkpoint.keymaps.resnet import NORM, PARAMETERS, STATISTICS
 from kdps.checkpoint.keymaps.torchvision_rcnn import (
     BACKBONE_RULES,
     CLASSES,
@@ -71,14 +71,16 @@ def _reid_stage_rules(stage: str, boxes: str, number: int) -> list[Rule]:
             rf"{boxes}\.bbox_pred\.1\.num_batches_tracked",
             f"{new}.bbox_pred.1.num_batches_tracked",
         ),
-        Rule(rf"{boxes}\.bbox_pred\.([01])\.{NORM}", rf"{new}.bbox_pred.\1.\2", rows=PERSON_BOX),
+        Rule(rf"{boxes}\.bbox_pred\.0\.{PARAMETERS}", rf"{new}.bbox_pred.0.\1", rows=PERSON_BOX),
+        Rule(rf"{boxes}\.bbox_pred\.1\.{STATISTICS}", rf"{new}.bbox_pred.1.\1", rows=PERSON_BOX),
         Rule(rf"{embedding}\.rescaler\.{NORM}", rf"{new}.embedding_head.rescaler.\1"),
         Rule(rf"roi_heads\.reid_loss_{stage}\.lut", f"{new}.oim.memory.table"),
         Rule(rf"roi_heads\.reid_loss_{stage}\.cq", f"{new}.oim.memory.queue"),
     ]
     for theirs, ours in (("before_trans", "res4"), ("after_trans", "res5")):
-        projector = rf"{embedding}\.projectors\.{theirs}\.([01])\.{NORM}"
-        rules.append(Rule(projector, rf"{new}.embedding_head.projectors.{ours}.\1.\2"))
+        for layer, parts in enumerate((PARAMETERS, NORM)):
+            old = rf"{embedding}\.projectors\.{theirs}\.{layer}\.{parts}"
+            rules.append(Rule(old, rf"{new}.embedding_head.projectors.{ours}.{layer}.\1"))
     return rules
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kdps.checkpoint.keymaps.resnet import NORM, stage_rules, stem_rules
+from kdps.checkpoint.keymaps.resnet import NORM, PARAMETERS, STATISTICS, stage_rules, stem_rules
 from kdps.checkpoint.rules import Rule
 
 # There class 0 is the background and class 1 the person; here the person comes first.
@@ -41,8 +41,13 @@ NORM_AWARE_RULES = [
         r"roi_heads.reid_predictor.bbox_pred.1.num_batches_tracked",
     ),
     Rule(
-        rf"roi_heads\.box_predictor\.bbox_pred\.([01])\.{NORM}",
-        r"roi_heads.reid_predictor.bbox_pred.\1.\2",
+        rf"roi_heads\.box_predictor\.bbox_pred\.0\.{PARAMETERS}",
+        r"roi_heads.reid_predictor.bbox_pred.0.\1",
+        rows=PERSON_BOX,
+    ),
+    Rule(
+        rf"roi_heads\.box_predictor\.bbox_pred\.1\.{STATISTICS}",
+        r"roi_heads.reid_predictor.bbox_pred.1.\1",
         rows=PERSON_BOX,
     ),
     # Those of NAE+, which has the same names, are convolutions.
@@ -52,8 +57,12 @@ NORM_AWARE_RULES = [
         ndim=2,
     ),
     Rule(
-        rf"roi_heads\.embedding_head\.projectors\.feat_(res[45])\.([01])\.{NORM}",
-        r"roi_heads.reid_predictor.embedding_head.projectors.\1.\2.\3",
+        r"roi_heads\.embedding_head\.projectors\.feat_(res[45])\.0\.bias",
+        r"roi_heads.reid_predictor.embedding_head.projectors.\1.0.bias",
+    ),
+    Rule(
+        rf"roi_heads\.embedding_head\.projectors\.feat_(res[45])\.1\.{NORM}",
+        r"roi_heads.reid_predictor.embedding_head.projectors.\1.1.\2",
     ),
     Rule(
         rf"roi_heads\.embedding_head\.rescaler\.{NORM}",
