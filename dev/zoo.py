@@ -119,7 +119,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             _each("{:.1f}", [rows["model"]["top1"] for rows in found]),
             _each("{:.1f}", [report["detection"]["recall"] for report in reports]),
             _each("{:.1f}", [report["detection"]["AP"] for report in reports]),
-            str(of_config[0]["iterations"]),
+            " / ".join(dict.fromkeys(str(run["iterations"]) for run in of_config)),
             _each("{:.0f}", [run["minutes"] for run in of_config]),
             ", ".join(commits),
         ]
@@ -128,8 +128,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_table() -> None:
-    """Put the table of all results that there are into the page."""
+    """Put the table of all results by the present configs into the page."""
     results = [json.loads(path.read_text()) for path in sorted((ROOT / RESULTS).glob("*.json"))]
+    results = [own for own in results if _is_present(own)]
     page = ROOT / PAGE
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -137,6 +138,12 @@ def write_table() -> None:
         raise SystemExit(f"zoo: error: {PAGE} lacks the marker {END if begin else BEGIN}")
     page.write_text(f"{before}{begin}\n\n{table(results)}\n\n{end}{after}")
     say(f"\nWrote the table of {len(results)} runs into {PAGE}")
+
+
+def _is_present(result: Mapping[str, Any]) -> bool:
+    """Whether a result is of a config as it stands now."""
+    name = Path(result["config"]).stem
+    return name in models() and result["key"] == run_key(name, result["seed"])
 
 
 def _each(form: str, values: Sequence[float]) -> str:

@@ -75,6 +75,14 @@ def test_what_is_there_is_not_done_again(root, ran, capsys):
     assert len(ran) == 4
 
 
+def test_what_is_of_another_config_is_left_out(root, ran):
+    zoo.main(["--seeds", "0"])
+    (root / zoo.CONFIGS / "nae_tiny.yaml").write_text("A: 2\n")
+    (root / zoo.CONFIGS / "oim_tiny.yaml").unlink()
+    zoo.write_table()
+    assert not any("_tiny]" in line for line in (root / zoo.PAGE).read_text().splitlines())
+
+
 def test_a_page_without_markers_is_refused(root, ran):
     (root / zoo.PAGE).write_text("nothing")
     with pytest.raises(SystemExit, match="MODEL_ZOO.md lacks the marker"):
