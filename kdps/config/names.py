@@ -34,6 +34,8 @@ RESNETS = (
 )
 # Backbones whose one output is called "res4".
 TRUNKS = ("build_mobilenet_v2", "build_timm_classifier")
+# Backbones with a map of another size for each of MODEL.FPN.IN_FEATURES, and one more.
+PYRAMIDS = ("build_person_search_resnet_fpn", "build_resnet_fpn_backbone")
 
 
 def check_names(cfg: CfgNode) -> None:
@@ -71,7 +73,10 @@ def _check_alignps(model: CfgNode) -> None:
     """The parts that ``AlignPS`` is made of, beside those that it checks when it is built."""
     check_known("MODEL.AFA.BOTTOM_UP", model.AFA.BOTTOM_UP, [n for n, _ in BACKBONE_REGISTRY])
     check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
-    check_known("MODEL.ALIGNPS.NORM", model.ALIGNPS.NORM, NORMS)
+    # Detectron2's FCOS head gives batch norms turns, one for each of its maps; this head sees other
+    # maps in training than at test time.
+    alike = [norm for norm in NORMS if norm in ("", "GN", "LN")]
+    check_known("MODEL.ALIGNPS.NORM", model.ALIGNPS.NORM, alike)
 
 
 def _check_rcnn(model: CfgNode) -> None:
@@ -98,6 +103,16 @@ def _check_rcnn(model: CfgNode) -> None:
     if model.BACKBONE.NAME in TRUNKS and list(in_features) != ["res4"]:
         raise KdpsError(
             f"MODEL.ROI_HEADS.IN_FEATURES: must be ['res4'], what {model.BACKBONE.NAME} makes"
+        )
+    if model.BACKBONE.NAME not in PYRAMIDS and len(in_features) != 1:
+        raise KdpsError(
+            f"MODEL.ROI_HEADS.IN_FEATURES: must be one map of {model.BACKBONE.NAME}, not "
+            f"{list(in_features)}; regions are pooled from several of a pyramid only"
+        )
+    if model.BACKBONE.NAME in RESNETS and model.RESNETS.DEFORM_ON_PER_STAGE[3]:
+        raise KdpsError(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE: the fourth stage, which works on pooled regions, "
+            "stays plain; set it to False"
         )
     unknown = [f for f in in_features if f not in model.RESNETS.OUT_FEATURES]
     if unknown and model.BACKBONE.NAME in RESNETS:

@@ -57,6 +57,18 @@ FAULTS = [
     (("SOLVER.OPTIMIZER", "Foo"), "SOLVER.OPTIMIZER: unknown value 'Foo'; known: Adam, AdamW, SGD"),
     (("INPUT.MIN_VISIBLE", 1.5), r"INPUT.MIN_VISIBLE: 1.5 is outside \[0, 1\]"),
     ((*ANCHOR_FREE, "MODEL.AFA.BOTTOM_UP", "Foo"), "AFA.BOTTOM_UP: unknown .*build_tiny_resnet"),
+    (
+        ("MODEL.ROI_HEADS.IN_FEATURES", ["res3", "res4"]),
+        r"IN_FEATURES: must be one map of build_tiny_resnet, not \['res3', 'res4'\]; regions",
+    ),
+    (
+        ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, False, True]),
+        "DEFORM_ON_PER_STAGE: the fourth stage, which works on pooled regions, stays plain",
+    ),
+    (
+        (*ANCHOR_FREE, "MODEL.ALIGNPS.NORM", "BN"),
+        "ALIGNPS.NORM: unknown value 'BN'; .* GN, LN",
+    ),
     ((*ANCHOR_FREE, "MODEL.ALIGNPS.NORM", "Foo"), "ALIGNPS.NORM: unknown value 'Foo'; .*GN"),
     (("MODEL.RESNETS.NORM", "Foo"), "RESNETS.NORM: unknown value 'Foo'; known: .*FrozenBN"),
     (("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full-model"), "CLIP_TYPE: unknown .*full_model"),

@@ -10,7 +10,10 @@ from kdps.modeling.backbone.post_norm_resnet import (
     build_post_norm_res5,
     build_post_norm_resnet,
 )
-from kdps.modeling.backbone.resnet import build_person_search_resnet
+from kdps.modeling.backbone.resnet import (
+    build_person_search_resnet,
+    build_person_search_resnet_fpn,
+)
 from kdps.modeling.backbone.timm_classifier import build_timm_classifier
 from kdps.modeling.backbone.tiny_resnet import build_tiny_head_stage, build_tiny_resnet
 
@@ -21,6 +24,7 @@ __all__ = [
     "build_head_stage",
     "build_mobilenet_v2",
     "build_person_search_resnet",
+    "build_person_search_resnet_fpn",
     "build_post_norm_res4_rest",
     "build_post_norm_res5",
     "build_post_norm_resnet",

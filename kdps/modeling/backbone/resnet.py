@@ -6,7 +6,8 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import ResNet, build_resnet_backbone
+from detectron2.modeling.backbone import FPN, ResNet, build_resnet_backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
@@ -38,6 +39,24 @@ def build_person_search_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     backbone.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
+
+
+@BACKBONE_REGISTRY.register()
+def build_person_search_resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's feature pyramid on :func:`build_person_search_resnet`: p2 to p6 from res2 on.
+
+    Raises:
+        KdpsError: see :func:`build_person_search_resnet`.
+    """
+    node = cfg.MODEL.FPN
+    return FPN(
+        bottom_up=build_person_search_resnet(cfg, input_shape),
+        in_features=node.IN_FEATURES,
+        out_channels=node.OUT_CHANNELS,
+        norm=node.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=node.FUSE_TYPE,
+    )
 
 
 def _deform(stage: nn.Sequential, resnets: CfgNode) -> None:
@@ -76,7 +95,8 @@ def head_norm(cfg: CfgNode) -> str:
 
 
 @register_head_stage(
-    "build_person_search_resnet", "build_resnet_backbone", "build_aligned_backbone"
+    *("build_person_search_resnet", "build_resnet_backbone", "build_aligned_backbone"),
+    *("build_person_search_resnet_fpn", "build_resnet_fpn_backbone"),
 )
 def build_res5_stage(cfg: CfgNode, in_channels: int) -> tuple[nn.Sequential, int]:
     """The last stage of the ResNet of ``cfg``, for use on pooled regions.

@@ -22,7 +22,7 @@ _REGIONS_AT_ONCE = 32
 
 
 class PersonSearchROIHeads(DistillableHeads, ROIHeads):
-    """Heads that pool regions of one shared feature map, detect people and embed them.
+    """Heads that pool regions of shared feature maps, detect people and embed them.
 
     A method says how it trains (:meth:`_losses`), detects (:meth:`_detect`) and embeds
     (:meth:`_embed`). As everywhere in Detectron2, class 0 is the person and the background comes
@@ -42,7 +42,7 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
     ) -> None:
         """
         Args:
-            in_features: name of the one feature map to pool from.
+            in_features: names of the feature maps to pool from, of one in a pyramid each region.
             pooler: region pooler.
             test_score_thresh: detections must score higher.
             test_nms_thresh: IoU threshold of the last suppression.
@@ -66,7 +66,7 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
             "in_features": in_features,
             "pooler": ROIPooler(
                 output_size=(pooled.height, pooled.width),
-                scales=(1.0 / input_shape[in_features[0]].stride,),
+                scales=[1.0 / input_shape[name].stride for name in in_features],
                 sampling_ratio=box_cfg.POOLER_SAMPLING_RATIO,
                 pooler_type=box_cfg.POOLER_TYPE,
             ),
@@ -158,7 +158,7 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
         features: dict[str, torch.Tensor],
         boxes: list[Boxes],
     ) -> dict[str, torch.Tensor]:
-        """What a box head says of the regions of all images, pooled from the feature map.
+        """What a box head says of the regions of all images, pooled from the feature maps.
 
         At test time on a CPU a part of them goes through at a time, which changes nothing but the
         speed and the memory.
