@@ -93,11 +93,13 @@ def run(args: argparse.Namespace) -> None:
         records = _records_of(args.images)
     model = load_for_inference(cfg)
     weights = weights_hash(model)
-    images = args.dataset or str(args.images)
-    meta = {**detections_meta(cfg, images), "weights_sha256": weights}
+    images = args.dataset or str(args.images.resolve())
+    source = args.dataset or str(args.images)
+    meta = {**detections_meta(cfg, source), "weights_sha256": weights}
     parts = PredictionParts(
         args.output.with_name(args.output.name + ".parts"),
         {"weights": weights, "config": _what_decides(cfg), "images": images},
+        {} if args.dataset else _states_of(records),
     )
     predictions = detect_records(cfg, model, records, parts)
     if protocol is None:
@@ -125,9 +127,11 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
     if cfg.TEST.PERSON_SEARCH.BOXES == ANNOTATED and not args.dataset:
         raise KdpsError("--boxes: a folder of images has no annotated boxes; name a file")
+    node = cfg.TEST.PERSON_SEARCH
     if args.gt_boxes and not args.dataset:
         raise KdpsError("--gt-boxes: a folder of images has no annotated boxes")
-    cfg.TEST.PERSON_SEARCH.GT_BOXES = args.gt_boxes
+    # A model's config may ask for them in general.
+    node.GT_BOXES = args.gt_boxes or ("TEST.PERSON_SEARCH.GT_BOXES" in args.opts and node.GT_BOXES)
     check_inference(cfg)
     return cfg
 
@@ -142,6 +146,12 @@ def _records_of(folder: Path) -> list[dict[str, Any]]:
         }
         for path in find_images(folder)
     ]
+
+
+def _states_of(records: list[dict[str, Any]]) -> dict[str, str]:
+    """What each file is like now; one of the same name may be another image later."""
+    states = {record["image_id"]: Path(record["file_name"]).stat() for record in records}
+    return {image: f"{own.st_size} {own.st_mtime_ns}" for image, own in states.items()}
 
 
 def _what_decides(cfg: CfgNode) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from kdps.checkpoint.files import atomic_write
 from kdps.errors import KdpsError
 from kdps.evaluation.assemble import ImagePrediction
 from kdps.structures.ragged import offsets_of
+
+logger = logging.getLogger(__name__)
 
 # Arrays of a prediction that have a row per person, and the name of their counts in a part.
 _COUNTED = {
@@ -34,25 +37,35 @@ class PredictionParts:
         folder: where they lie; made when the first part is added.
     """
 
-    def __init__(self, folder: Path, origin: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, origin: Mapping[str, Any], states: Mapping[str, str] | None = None
+    ) -> None:
         """
         Args:
             folder: of the parts.
             origin: what decides the predictions of an image, as JSON values: model, config,
                 weights. Parts of another origin are not taken.
+            states: for each image, what its file is like now, where files may be replaced. The
+                prediction of an image that was like something else is not taken.
         """
         self.folder = folder
         self._origin = json.dumps(origin, sort_keys=True)
+        self._states = states or {}
 
     def load(self) -> dict[str, ImagePrediction]:
         """The predictions of all parts of this origin, by image; those of others are removed."""
         found: dict[str, ImagePrediction] = {}
+        removed = 0
         for path in sorted(self.folder.glob("*.npz")):
             predictions = self._read(path)
             if predictions is None:
                 path.unlink()
+                removed += 1
                 continue
             found.update((prediction.image_id, prediction) for prediction in predictions)
+        if removed:
+            what = "were damaged, or of other weights, settings or images, and are removed"
+            logger.warning("%s: %d parts %s", self.folder, removed, what)
         return found
 
     def add(self, predictions: Sequence[ImagePrediction]) -> None:
@@ -71,6 +84,7 @@ class PredictionParts:
         arrays: dict[str, Any] = {
             "origin": np.array(self._origin),
             "image_id": np.array([p.image_id for p in predictions], dtype=np.str_),
+            "state": np.array([self._state(p.image_id) for p in predictions], dtype=np.str_),
             "has_queries": np.array([p.has_queries for p in predictions]),
             "has_annotated": np.array([p.annotated_emb is not None for p in predictions]),
         }
@@ -108,7 +122,11 @@ class PredictionParts:
                 has_queries=bool(arrays["has_queries"][i]),
             )
             for i, image in enumerate(arrays["image_id"])
+            if arrays["state"][i] == self._state(str(image))
         ]
+
+    def _state(self, image: str) -> str:
+        return self._states.get(image, "")
 
 
 def _rows(prediction: ImagePrediction, name: str) -> np.ndarray:

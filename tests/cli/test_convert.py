@@ -45,7 +45,7 @@ def test_summary_and_file(nae, tmp_path, capsys):
     name = "roi_heads.box_predictor.cls_score.weight"
     assert lines[2].startswith("2 entries dropped (a classifier that NAE makes and does not use): ")
     assert lines[2].endswith(f"{name} and 1 more")
-    assert lines[3].startswith("3 entries dropped (beside the weights, as the state of a training): ")
+    assert lines[3].startswith("3 entries dropped (beside the weights, as the state of")
     assert "memory.table: 5 identities, 0 of them without a row there" in lines[4]
 
 

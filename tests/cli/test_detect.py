@@ -129,7 +129,7 @@ def test_another_set_begins_anew(run: Run, request: pytest.FixtureRequest) -> No
     assert computed.call_count == 12
 
 
-def test_another_config_begins_anew(run: Run, tmp_path: Path) -> None:
+def test_another_config_begins_anew(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     with interrupted_after(8):
         run()
     with mock.patch.object(
@@ -137,6 +137,23 @@ def test_another_config_begins_anew(run: Run, tmp_path: Path) -> None:
     ) as computed:
         assert run("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.01") == 0
     assert computed.call_count == 12
+    assert "d.npz.parts: 1 parts were damaged, or of other weights" in caplog.text
+
+
+def test_a_replaced_image_is_looked_at_again(run: Run, setup: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(setup.images, folder)
+    here = {"dataset": None, "images": folder}
+    with interrupted_after(8):
+        run(**here)
+    images = sorted(folder.iterdir())
+    shutil.copyfile(images[-1], images[0])
+    with mock.patch.object(
+        ImagePrediction, "from_output", side_effect=ImagePrediction.from_output
+    ) as computed:
+        assert run(**here) == 0
+    # Eight were done before.
+    assert computed.call_count == len(images) - 8 + 1
 
 
 @pytest.mark.parametrize(
