@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kdps.cli.main import main
 from kdps.engine.setup import load_cfg
 from kdps.engine.trainer import PersonSearchTrainer
+from kdps.evaluation.detections_file import load_detections
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,8 +57,15 @@ def test_the_own_method_is_short_and_told_of():
 def test_the_own_method_trains_and_evaluates(tmp_path):
     draw_small_set(tmp_path)
     records = run_example(OWN, tmp_path)
-    assert records[-1]["person_search/mAP"] >= 0
     assert any("loss_oim" in record for record in records)
+    assert records[-1]["person_search/mAP"] > 0
+    weights = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)["model"]
+    # Its own layers have learnt something: their norms start at 0.
+    learnt = [weights[f"roi_heads.projectors.{i}.1.bias"] for i in range(3)]
+    assert all(bias.any() for bias in learnt)
+    found = load_detections(tmp_path / "output" / "inference" / "detections.npz")
+    assert len(found.det) > 0
+    np.testing.assert_allclose(np.linalg.norm(found.emb, axis=1), 1, atol=1e-4)
 
 
 LOSS = ROOT / "docs" / "examples" / "own_loss.py"

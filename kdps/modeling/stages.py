@@ -23,6 +23,10 @@ class HasStages:
         """All, where nothing else is said."""
         return self.stages
 
+    def answering_stage(self, stage: str) -> str:
+        """The stage that answers for one of another network: that of its name, or the last."""
+        return stage if stage in self.stages else self.stages[-1]
+
     def memories(self) -> Mapping[str, OIMLoss]:
         """The OIM loss, with its lookup table, of each stage that has one."""
         return {}

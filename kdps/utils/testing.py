@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -137,25 +138,33 @@ def make_training_batch(
 
 
 def make_test_batch(
-    queries: list[int], height: int = 64, width: int = 96, seed: int = 0
+    queries: list[int],
+    height: int = 64,
+    width: int = 96,
+    seed: int = 0,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> list[dict[str, Any]]:
     """A batch as the test mapper makes it, of originals twice as large as the network input.
 
     Args:
         queries: number of queries in each image; their ids count on through the batch.
+        height, width: of the network input.
+        seed: of pixels and boxes.
+        sizes: height and width of each image, where they differ.
     """
     generator = torch.Generator().manual_seed(seed)
     batch, next_id = [], 0
-    for count in queries:
-        boxes = make_boxes(count, height, width, generator)
+    sizes = sizes or [(height, width)] * len(queries)
+    for count, (h, w) in zip(queries, sizes, strict=True):
+        boxes = make_boxes(count, h, w, generator)
         query_ids = torch.arange(next_id, next_id + count)
         next_id += count
         batch.append(
             {
-                "image": make_image(height, width, generator),
-                "height": 2 * height,
-                "width": 2 * width,
-                "queries": Instances((height, width), boxes=boxes, query_ids=query_ids),
+                "image": make_image(h, w, generator),
+                "height": 2 * h,
+                "width": 2 * w,
+                "queries": Instances((h, w), boxes=boxes, query_ids=query_ids),
             }
         )
     return batch

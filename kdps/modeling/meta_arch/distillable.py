@@ -93,10 +93,6 @@ class Distillable(HasStages):
         """Losses of one training step, and what each stage says of the people it trained on."""
         raise NotImplementedError
 
-    def answering_stage(self, stage: str) -> str:
-        """The stage that answers for one of another model: that of its name, or the last."""
-        return stage if stage in self.stages else self.stages[-1]
-
     def describe_people(
         self,
         images: ImageList,

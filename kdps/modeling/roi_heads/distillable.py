@@ -58,9 +58,7 @@ class DistillableHeads(HasStages):
             stage: a name, maybe of a stage of other heads.
             places: in pixels of the network input.
         """
-        return self._describe_stage(
-            stage if stage in self.stages else self.stages[-1], features, places
-        )
+        return self._describe_stage(self.answering_stage(stage), features, places)
 
     def _describe_stage(
         self, stage: str, features: dict[str, torch.Tensor], places: Places

@@ -13,7 +13,6 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn import functional as F
 
-from kdps.errors import KdpsError
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
@@ -87,25 +86,14 @@ class NormAwareOutputLayers(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         reid = cfg.MODEL.REID_HEAD
-        embedding_head = build_reid_head(cfg, input_shape, per_cell=cls.per_cell)
-        scores_people = getattr(embedding_head, "scores_people", True)
-        if cls.scores_by_length and not scores_people:
-            raise KdpsError(
-                f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives no person logits, as norm-aware heads "
-                "need them; NormAwareEmbedding does"
-            )
-        if scores_people and not cls.scores_by_length:
-            # Layers that nothing trains would stop a training in several processes.
-            raise KdpsError(
-                f"MODEL.REID_HEAD.NAME: {reid.NAME!r} gives person logits, for which "
-                f"{cfg.MODEL.ROI_HEADS.NAME} has no use; FusedEmbedding does not"
-            )
         id_loss = None
         if reid.ID_LOSS_WEIGHT > 0 and reid.NUM_PIDS > 0:
             id_loss = IdentitySoftmaxLoss(reid.NUM_PIDS, reid.EMBEDDING_DIM)
         return {
             "input_shape": input_shape,
-            "embedding_head": embedding_head,
+            "embedding_head": build_reid_head(
+                cfg, input_shape, per_cell=cls.per_cell, scores_people=cls.scores_by_length
+            ),
             "oim": build_oim_loss(cfg),
             "box2box_transform": Box2BoxTransform(weights=cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS),
             "smooth_l1_beta": cfg.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA,

@@ -70,7 +70,7 @@ class OIMROIHeads(PersonSearchROIHeads):
             box_predictor=FastRCNNOutputLayers(
                 cfg, box_head.output_shape["res5"], box2box_transform=transform
             ),
-            embedding_head=build_reid_head(cfg, box_head.output_shape),
+            embedding_head=build_reid_head(cfg, box_head.output_shape, scores_people=False),
             oim=build_oim_loss(cfg),
             reid_loss_weight=cfg.MODEL.REID_HEAD.LOSS_WEIGHT,
         )

@@ -9,6 +9,7 @@ from detectron2.utils.events import EventStorage
 from fixed_rows import FixedRows
 
 import kdps.modeling  # noqa: F401  (registers the model)
+from kdps.errors import KdpsError
 from kdps.structures.input_size import InputSize
 from kdps.utils.testing import TINY_RCNNS, tiny_cfg
 
@@ -52,6 +53,11 @@ def detect(heads, features, scores, deltas=None, size=SIZE):
         (found,), losses = heads(None, features, [proposals])
     assert losses == {}
     return found
+
+
+def test_an_embedding_head_with_a_classifier_of_its_own_is_refused():
+    with pytest.raises(KdpsError, match="'NormAwareEmbedding' gives person logits, for which OIM"):
+        build("MODEL.REID_HEAD.NAME", "NormAwareEmbedding")
 
 
 def test_the_classifier_gives_the_score(heads, features):
