@@ -15,6 +15,10 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
+# Milvus Lite 3 is in Python; earlier ones keep their files in another form.
+INDEX = ["faiss-cpu>=1.9", "milvus-lite>=3.2", "pymilvus>=3.0"]
+VIDEO = ["av>=14"]
+
 
 def read_version(root: Path) -> str:
     """The version that ``kdps/__init__.py`` states; read as text, so that nothing is imported."""
@@ -92,7 +96,13 @@ if __name__ == "__main__":
         extras_require={
             # ConvNeXt and Swin.
             "timm": ["timm>=1.0.20"],
+            # kdps gallery, and kdps search --index.
+            "index": INDEX,
+            # Videos among the footage.
+            "video": VIDEO,
             "dev": [
+                *INDEX,
+                *VIDEO,
                 "hypothesis",
                 "pre-commit",
                 "pytest",

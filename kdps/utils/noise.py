@@ -29,6 +29,11 @@ _LOGGED_NOISE = (
     ("torch.fx._symbolic_trace", "is_fx_tracing will return true"),
     # Detectron2's report on the environment looks for compilers; a CPU is no fault.
     ("torch.utils.cpp_extension", "No CUDA runtime is found"),
+    # Milvus' client writes a trace of each error that it raises.
+    ("pymilvus.decorators", "RPC error"),
+    ("pymilvus.client.connection_manager", "Connection recovery failed"),
+    # Milvus Lite gives no time of its own with a scan.
+    ("pymilvus.client.iterator.query_iterator", "failed to get mvccTs"),
 )
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Requirements that an installation may lack: Detectron2, which pip cannot resolve, and timm."""
+"""Requirements that an installation may lack: Detectron2, which pip cannot resolve, and extras."""
 
 from __future__ import annotations
 
@@ -42,3 +42,50 @@ def require_timm() -> ModuleType:
             "pip install timm, or kdps with its extra 'timm'"
         ) from error
     return timm
+
+
+def require_pymilvus() -> ModuleType:
+    """Import the client of Milvus, of the extra ``index``.
+
+    Raises:
+        KdpsError: it or the embedded Milvus Lite is not installed.
+    """
+    try:
+        import milvus_lite  # noqa: F401  the client imports it only when it opens a file
+        import pymilvus
+    except ImportError as error:
+        raise _missing("an index", "pymilvus[milvus-lite]", "index") from error
+    return pymilvus
+
+
+def require_faiss() -> ModuleType:
+    """Import FAISS, of the extra ``index``.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise _missing("an index in memory", "faiss-cpu", "index") from error
+    return faiss
+
+
+def require_av() -> ModuleType:
+    """Import PyAV, of the extra ``video``.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise _missing("reading videos", "av", "video") from error
+    return av
+
+
+def _missing(purpose: str, package: str, extra: str) -> KdpsError:
+    return KdpsError(
+        f"{purpose} needs {package}, which is not installed: pip install '{package}', or kdps with "
+        f"its extra '{extra}'"
+    )
