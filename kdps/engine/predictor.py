@@ -8,16 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 import kdps.modeling  # noqa: F401  (registers the models)
 from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
-from kdps.data.dataset_mapper import build_augmentation
+from kdps.checkpoint.fingerprint import weights_hash
+from kdps.data.image_input import ImageInput
 from kdps.errors import KdpsError
+from kdps.evaluation.assemble import ImagePrediction
+from kdps.index.base import ModelIdentity
 from kdps.modeling.inference import prepare_for_inference
+
+# Pixels of an image that is only looked at for the size of the embeddings.
+_BLANK = 128
 
 
 def load_for_inference(cfg: CfgNode) -> nn.Module:
@@ -31,6 +36,19 @@ def load_for_inference(cfg: CfgNode) -> nn.Module:
     model = build_model(cfg)
     PersonSearchCheckpointer(model).load_complete(cfg.MODEL.WEIGHTS)
     return prepare_for_inference(model)
+
+
+@torch.no_grad()
+def model_identity(model: nn.Module) -> ModelIdentity:
+    """What an index has to know of a model that is prepared to run.
+
+    Raises:
+        KdpsError: the model gives no embeddings.
+    """
+    # Nobody is in it, which the size does not depend on.
+    blank = {"image": torch.zeros(3, _BLANK, _BLANK), "height": _BLANK, "width": _BLANK}
+    prediction = ImagePrediction.from_output("blank image", model([blank])[0])
+    return ModelIdentity(weights_hash(model), prediction.emb.shape[1])
 
 
 class PersonSearchPredictor:
@@ -52,7 +70,7 @@ class PersonSearchPredictor:
         """
         self.cfg = cfg.clone()
         self.model = load_for_inference(self.cfg)
-        self.augmentations = T.AugmentationList(build_augmentation(self.cfg, False))
+        self._input = ImageInput(self.cfg)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> dict[str, Any]:
@@ -70,27 +88,16 @@ class PersonSearchPredictor:
         Raises:
             KdpsError: the image or the boxes have the wrong shape, or a box has no area inside.
         """
-        _check_image(image)
+        record, transforms = self._input(image)
         height, width = image.shape[:2]
-        if self.cfg.INPUT.FORMAT == "RGB":
-            image = image[:, :, ::-1]
-        aug_input = T.AugInput(image)
-        transforms = self.augmentations(aug_input)
-        pixels = np.ascontiguousarray(aug_input.image.transpose(2, 0, 1), dtype=np.float32)
-        record = {"image": torch.as_tensor(pixels), "height": height, "width": width}
         if boxes is not None:
             boxes = _check_boxes(boxes, height, width)
-            queries = Instances(aug_input.image.shape[:2])
+            queries = Instances(tuple(record["image"].shape[1:]))
             moved = transforms.apply_box(boxes)
             queries.boxes = Boxes(torch.as_tensor(moved, dtype=torch.float32))
             queries.query_ids = torch.arange(len(boxes))
             record["queries"] = queries
         return self.model([record])[0]
-
-
-def _check_image(image: np.ndarray) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise KdpsError(f"image: expected (H, W, 3) pixels, not an array of shape {image.shape}")
 
 
 def _check_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:

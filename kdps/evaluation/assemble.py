@@ -120,7 +120,7 @@ def assemble_detections(
     for prediction in predictions:
         if prediction.image_id in by_name:
             raise KdpsError(f"image {prediction.image_id} was evaluated twice")
-        _check_finite(prediction)
+        check_finite(prediction)
         by_name[prediction.image_id] = prediction
     known = set(names)
     unknown = next((name for name in by_name if name not in known), None)
@@ -149,6 +149,24 @@ def assemble_detections(
     )
 
 
+def check_finite(prediction: ImagePrediction) -> None:
+    """Check what a model said about an image.
+
+    Raises:
+        KdpsError: a number is not finite.
+    """
+    for what, values in (
+        ("a detection", prediction.det),
+        ("an embedding", prediction.emb),
+        ("a query embedding", prediction.query_emb),
+        ("the embedding of an annotated box", prediction.annotated_emb),
+    ):
+        if values is not None and not np.isfinite(values).all():
+            raise KdpsError(
+                f"image {prediction.image_id}: {what} is not finite (has training diverged?)"
+            )
+
+
 def _queries_in_order(predictions: Sequence[ImagePrediction], num_queries: int) -> np.ndarray:
     if not any(p.has_queries for p in predictions):
         return np.zeros((num_queries, predictions[0].emb.shape[1]), dtype=np.float32)
@@ -166,19 +184,6 @@ def _queries_in_order(predictions: Sequence[ImagePrediction], num_queries: int) 
         )
     embeddings = np.concatenate([p.query_emb for p in predictions])
     return embeddings[np.argsort(ids)]
-
-
-def _check_finite(prediction: ImagePrediction) -> None:
-    for what, values in (
-        ("a detection", prediction.det),
-        ("an embedding", prediction.emb),
-        ("a query embedding", prediction.query_emb),
-        ("the embedding of an annotated box", prediction.annotated_emb),
-    ):
-        if values is not None and not np.isfinite(values).all():
-            raise KdpsError(
-                f"image {prediction.image_id}: {what} is not finite (has training diverged?)"
-            )
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:

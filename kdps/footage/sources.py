@@ -1,0 +1,153 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Which images and videos there are, of which camera, and since when."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdps.errors import KdpsError
+from kdps.footage.moments import Clock, Moment, parse_moment
+from kdps.search.images import IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv")
+LIST_SUFFIXES = (".txt", ".csv")
+_COLUMNS = ("path", "camera", "time")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image or a video.
+
+    Attributes:
+        path: of the file, absolute.
+        camera: name of the camera that took it.
+        moment: of an image, or of the beginning of a video; without a clock if not known.
+    """
+
+    path: Path
+    camera: str
+    moment: Moment = Moment()
+
+    @property
+    def name(self) -> str:
+        """What an index calls it."""
+        return str(self.path)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by the end of its name."""
+        return _is_video(self.path)
+
+    @property
+    def begin(self) -> Moment:
+        """Of a video: its date, or else 0 by its own clock."""
+        return self.moment if self.moment.clock else Moment(Clock.RECORDING)
+
+    @classmethod
+    def of_name(cls, name: str) -> Source:
+        """What an index calls so; its camera is not known."""
+        return cls(Path(name), "")
+
+
+def find_sources(
+    place: Path, camera: str | None = None, start: Moment | None = None
+) -> list[Source]:
+    """The images and videos of a folder with its subfolders, of a list, or one alone.
+
+    In a folder, each subfolder is a camera. What lies directly in it: the images are of one camera
+    with the folder's name, and each video is of its own. A list is a text file (.txt) with a path
+    on each line, or a table (.csv) with the columns path, camera and time, of which the last two
+    may be missing or empty; paths count from the list's folder.
+
+    Args:
+        place: of the folder, the list, the video or the image.
+        camera: the camera of all, whatever else names one.
+        start: the time of what has none in a list.
+
+    Raises:
+        KdpsError: a path does not exist, is of no kind known or holds nothing, or a time cannot be
+            read.
+    """
+    if place.is_dir():
+        sources = _of_folder(place)
+    elif not place.exists():
+        raise KdpsError(f"--input: {place} does not exist")
+    elif place.suffix.lower() in LIST_SUFFIXES:
+        sources = _of_list(place)
+    else:
+        sources = [_source(place, place.stem if _is_video(place) else place.resolve().parent.name)]
+    if not sources:
+        kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+        raise KdpsError(f"--input: {place} holds no image or video ({kinds})")
+    return [
+        Source(
+            source.path,
+            camera or source.camera,
+            source.moment if source.moment.clock or start is None else start,
+        )
+        for source in sources
+    ]
+
+
+def share_of(sources: Sequence[Source], number: int, shares: int) -> list[Source]:
+    """Share ``number`` (from 1) of so many; each source is in one share."""
+    return list(sources[number - 1 :: shares])
+
+
+def _of_folder(folder: Path) -> list[Source]:
+    root = folder.resolve()
+    sources = []
+    for place, folders, files in os.walk(root):
+        folders.sort()
+        inside = Path(place).relative_to(root).as_posix()
+        for name in sorted(files):
+            path = Path(place) / name
+            if _is_video(path) or path.suffix.lower() in IMAGE_SUFFIXES:
+                own = path.stem if _is_video(path) else root.name
+                sources.append(Source(path, own if inside == "." else inside))
+    return sources
+
+
+def _of_list(path: Path) -> list[Source]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            if path.suffix.lower() == ".txt":
+                rows = [{"path": line.strip()} for line in file if line.strip()]
+            else:
+                table = csv.DictReader(file)
+                unknown = set(table.fieldnames or ()) - set(_COLUMNS)
+                if "path" not in (table.fieldnames or ()) or unknown:
+                    raise KdpsError(
+                        f"{path}: its first line has to name the columns path, camera, time, of "
+                        f"which only path is needed; it is {','.join(table.fieldnames or ())!r}"
+                    )
+                rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise KdpsError(f"{path}: cannot be read as a list ({error})") from error
+    sources, seen = [], set()
+    for row in rows:
+        file = path.parent / (row["path"] or "")
+        if not file.is_file():
+            raise KdpsError(f"{path}: path: {row['path']!r} does not exist")
+        camera = row.get("camera") or (file.stem if _is_video(file) else file.resolve().parent.name)
+        source = _source(file, camera, row.get("time") or "", f"{path}: time")
+        if source.path in seen:
+            raise KdpsError(f"{path}: path: {row['path']!r} is there twice")
+        seen.add(source.path)
+        sources.append(source)
+    return sources
+
+
+def _source(path: Path, camera: str, time: str = "", field: str = "") -> Source:
+    if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
+        kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+        raise KdpsError(f"{path}: is neither an image nor a video by its name ({kinds})")
+    return Source(path.resolve(), camera, parse_moment(time, field) if time else Moment())
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
