@@ -17,7 +17,8 @@ from kdps.utils.noise import quiet_known_noise
 # imported only when asked for, so that `kdps --help` does not load torch.
 COMMANDS = {
     "data": "make, check and show data sets",
-    "search": "find the person in a box of one image in a folder of images",
+    "search": "find a person of one image in a folder of images or in an index",
+    "gallery": "keep the persons of photographs and videos in an index",
     "report": "evaluate a model and write a table and an HTML page",
     "detect": "run a model over images and write a detections file",
     "evaluate": "score a file of detections, by any code, on a test set",

@@ -83,6 +83,11 @@ def find_sources(
     if not sources:
         kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise KdpsError(f"--input: {place} holds no image or video ({kinds})")
+    for source in sources:
+        try:
+            source.name.encode()
+        except UnicodeEncodeError as error:
+            raise KdpsError(f"--input: the path {source.name!r} is not UTF-8") from error
     return [
         Source(
             source.path,

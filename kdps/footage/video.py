@@ -60,16 +60,20 @@ class VideoReader:
             parts.append(f"reading ended before the end ({self.cut})")
         return ", ".join(parts)
 
-    def seconds(self) -> float:
-        """Its length as its head states it; 0 if it does not.
+    def seconds(self, after: int | None = None) -> float:
+        """Its length as its head states it, after a time stamp; 0 if it states none.
 
         Raises:
             KdpsError: it cannot be opened.
         """
         with self._stream() as stream:
             if stream.duration:
-                return float(stream.duration * stream.time_base)
-            return (stream.container.duration or 0) / self._av.time_base
+                length = float(stream.duration * stream.time_base)
+            else:
+                length = (stream.container.duration or 0) / self._av.time_base
+            if after is None:
+                return length
+            return max(0.0, length - float((after - (stream.start_time or 0)) * stream.time_base))
 
     def frames(self, rate: float | None = None, after: int | None = None) -> Iterator[VideoFrame]:
         """Some of the frames, in order of time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class FaissIndex:
         self._parts: list[Sightings] = []
         self._row_of: dict[str, int] = {}
         self._rows = 0
+        # Whether a row has not been replaced; None if that is to be found out.
+        self._valid: np.ndarray | None = None
 
     @classmethod
     def load(
@@ -69,7 +72,7 @@ class FaissIndex:
                 f"of {size}"
             )
         self._fresh.append(np.ascontiguousarray(sightings.embeddings, dtype=np.float32))
-        # What a row that was replaced still holds is never selected.
+        self._valid = None
         for key in sightings.keys.tolist():
             self._row_of[key] = self._rows
             self._rows += 1
@@ -86,13 +89,10 @@ class FaissIndex:
             return [Matches(nobody, np.zeros(0, dtype=np.float32)) for _ in queries]
         self._take_in()
         rows = self._columns()
-        meant = np.zeros(self._rows, dtype=bool)
-        meant[list(self._row_of.values())] = True
-        meant &= selection.mask(rows)
-        selector = self._faiss.IDSelectorBitmap(np.packbits(meant, bitorder="little"))
+        meant = self._current() & selection.mask(rows)
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         similarities, found = self._index.search(
-            queries, min(top_k, self._rows), params=self._parameters(selector)
+            queries, min(top_k, self._rows), params=self._parameters(meant)
         )
         matches = []
         for values, ids in zip(similarities, found, strict=True):
@@ -106,7 +106,7 @@ class FaissIndex:
         if not self._rows:
             return
         self._take_in()
-        ids = np.array(sorted(self._row_of.values()))
+        ids = np.flatnonzero(self._current())
         yield self._with_embeddings(self._columns().take(ids), ids)
 
     def _columns(self) -> Sightings:
@@ -119,6 +119,13 @@ class FaissIndex:
         embeddings = self._index.reconstruct_batch(ids) if len(ids) else np.zeros((0, size))
         return Sightings(**{**vars(sightings), "embeddings": embeddings.astype(np.float32)})
 
+    def _current(self) -> np.ndarray:
+        """Whether each row is the last one of its key."""
+        if self._valid is None:
+            self._valid = np.zeros(self._rows, dtype=bool)
+            self._valid[list(self._row_of.values())] = True
+        return self._valid
+
     def _take_in(self) -> None:
         if not self._fresh:
             return
@@ -128,7 +135,7 @@ class FaissIndex:
             self._index = self._make(fresh)
         self._index.add(fresh)
 
-    def _make(self, vectors: np.ndarray):
+    def _make(self, vectors: np.ndarray) -> Any:
         faiss, size = self._faiss, self.identity.embedding_size
         entries = 2**_CODE_BITS
         if self.kind == "flat" or len(vectors) < entries * _VECTORS_PER_LIST:
@@ -146,11 +153,15 @@ class FaissIndex:
         index.set_direct_map_type(faiss.DirectMap.Array)
         return index
 
-    def _parameters(self, selector):
+    def _parameters(self, meant: np.ndarray) -> Any:
+        options = {}
+        if not meant.all():
+            options["sel"] = self._faiss.IDSelectorBitmap(np.packbits(meant, bitorder="little"))
         if isinstance(self._index, self._faiss.IndexIVFPQ):
             probes = max(1, self._index.nlist // _PROBED_SHARE)
-            return self._faiss.SearchParametersIVF(sel=selector, nprobe=probes)
-        return self._faiss.SearchParameters(sel=selector)
+            return self._faiss.SearchParametersIVF(nprobe=probes, **options)
+        # Without any, FAISS multiplies matrices, which is faster by far.
+        return self._faiss.SearchParameters(**options) if options else None
 
 
 def _nobody(size: int) -> Sightings:

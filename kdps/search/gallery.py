@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdps.errors import KdpsError
+from kdps.footage.moments import Moment
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,24 @@ class Hit:
         box: XYXY absolute pixels of that image.
         score: detection score.
         similarity: cosine to the query, times the score where the search is weighted.
+        camera: its name; empty outside of an index.
+        frame: time stamp of the frame if the source is a video.
+        moment: when the person was seen so.
+        first: when the person was seen first, of the sightings merged into this hit.
+        last: when last.
+        sightings: how many were merged; the hit shows the most similar one.
     """
 
     source: str
     box: tuple[float, float, float, float]
     score: float
     similarity: float
+    camera: str = ""
+    frame: int = 0
+    moment: Moment = Moment()
+    first: Moment = Moment()
+    last: Moment = Moment()
+    sightings: int = 1
 
 
 class Gallery:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from kdps.footage.frames import read_scene
 from kdps.report.cells import Cell, person_picture
 from kdps.report.sheets import compose_sheet
 from kdps.search.gallery import Hit
-from kdps.search.images import read_bgr
 from kdps.utils.visualizer import Verdict
 
 
@@ -25,72 +25,77 @@ class SearchReport:
     Attributes:
         query: path of the query image.
         box: XYXY absolute pixels of the person searched for.
-        gallery: the folder searched in.
+        gallery: the folder or the index searched in.
         hits: best first; their sources are paths.
         verdicts: one per hit.
-        num_images: images searched.
-        num_persons: persons found in them.
+        num_persons: persons in the gallery.
         weighted: whether similarities are weighted by detection scores.
+        num_images: images searched; None in an index.
         left_out: paths of images that are the query image itself.
         skipped: unreadable images, path to reason.
+        query_frame: time stamp of the query's frame if it is from a video.
     """
 
     query: Path
     box: tuple[float, float, float, float]
-    gallery: Path
+    gallery: str
     hits: Sequence[Hit]
     verdicts: Sequence[Verdict]
-    num_images: int
     num_persons: int
     weighted: bool
+    num_images: int | None = None
     left_out: Sequence[Path] = ()
     skipped: dict[Path, str] = field(default_factory=dict)
+    query_frame: int = 0
 
     def sheet(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB picture of the query and its hits."""
         cells = []
         for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1):
-            image = read_bgr(hit.source)[:, :, ::-1]
+            image = read_scene(hit.source, hit.frame)[:, :, ::-1]
             lines = (
                 f"similarity {hit.similarity:.3f}",
-                f"score {hit.score:.2f}",
+                f"{hit.camera} {_when(hit)}" if hit.camera else f"score {hit.score:.2f}",
                 self._relative(hit.source),
             )
             picture = person_picture(image, hit.box, verdict)
             cells.append(Cell(picture, verdict, str(rank), lines))
-        scene = read_bgr(self.query)[:, :, ::-1]
+        scene = read_scene(str(self.query), self.query_frame)[:, :, ::-1]
         picture = person_picture(scene, self.box, Verdict.QUERY)
         query = Cell(picture, Verdict.QUERY, "Query", (self.query.name,))
         measure = "cosine similarity x detection score" if self.weighted else "cosine similarity"
         return compose_sheet(
             query,
             cells,
-            f"Person search: {self.query.name} in {self.gallery.name or self.gallery}",
-            f"{self.num_images} images, {self.num_persons} persons found, ranked by {measure}",
+            f"Person search: {self.query.name} in {Path(self.gallery).name or self.gallery}",
+            f"{self._searched()}, ranked by {measure}",
         )
 
     def table(self) -> str:
         """The hits as a text table."""
         known = any(verdict is not Verdict.HIT for verdict in self.verdicts)
+        placed = any(hit.camera for hit in self.hits)
         rows = []
         for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1):
             x0, y0, x1, y1 = hit.box
             box = f"{x0:.0f} {y0:.0f} {x1 - x0:.0f} {y1 - y0:.0f}"
             row = [rank, hit.similarity, hit.score, box, self._relative(hit.source)]
+            row += [hit.camera, _when(hit), hit.sightings] if placed else []
             rows.append([*row, verdict.meaning] if known else row)
         headers = ["rank", "similarity", "score", "box (x y w h)", "image"]
+        headers += ["camera", "time", "sightings"] if placed else []
         return tabulate(
             rows,
             headers=[*headers, "person"] if known else headers,
             floatfmt=("", ".4f", ".3f"),
-            disable_numparse=[3, 4],
+            disable_numparse=[3, 4, 5, 6] if placed else [3, 4],
         )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; boxes are XYXY absolute pixels."""
         return {
             "query": {"image": str(self.query), "bbox": list(self.box)},
-            "gallery": str(self.gallery),
+            "gallery": self.gallery,
             "weighted": self.weighted,
             "num_images": self.num_images,
             "num_persons": self.num_persons,
@@ -104,10 +109,35 @@ class SearchReport:
                     "score": hit.score,
                     "similarity": hit.similarity,
                     "verdict": verdict.name.lower(),
+                    **(_where(hit) if hit.camera else {}),
                 }
                 for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1)
             ],
         }
 
+    def _searched(self) -> str:
+        if self.num_images is None:
+            return f"{self.num_persons} persons in the index"
+        return f"{self.num_images} images, {self.num_persons} persons found"
+
     def _relative(self, source: str) -> str:
-        return str(Path(source).relative_to(self.gallery))
+        path = Path(source)
+        return str(path.relative_to(self.gallery)) if self.num_images is not None else path.name
+
+
+def _when(hit: Hit) -> str:
+    if hit.first == hit.last:
+        return str(hit.moment)
+    return f"{hit.moment} ({hit.first} to {hit.last})"
+
+
+def _where(hit: Hit) -> dict[str, Any]:
+    """What an index knows of a hit beside; times are empty where they are not known."""
+    return {
+        "camera": hit.camera,
+        "frame": hit.frame,
+        "time": str(hit.moment),
+        "first": str(hit.first),
+        "last": str(hit.last),
+        "sightings": hit.sightings,
+    }

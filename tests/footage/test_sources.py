@@ -75,6 +75,13 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_sources(tmp_path)
 
 
+def test_paths_that_are_no_text(folder: Path) -> None:
+    (folder / "\udcff.jpg").touch()
+    with pytest.raises(KdpsError, match="is not UTF-8") as error:
+        find_sources(folder)
+    str(error.value).encode()
+
+
 def test_shares_are_a_partition(folder: Path) -> None:
     sources = find_sources(folder)
     shares = [share_of(sources, number, 3) for number in (1, 2, 3)]

@@ -54,6 +54,8 @@ def test_single_frames(video: Path) -> None:
     with pytest.raises(KdpsError, match="no frame at or after"):
         reader.frame_after(60_000_000)
     assert reader.seconds() == pytest.approx(2.8, abs=0.2)
+    assert reader.seconds(after=2400) == pytest.approx(0.4, abs=0.2)
+    assert reader.seconds(after=9000) == 0
 
 
 def test_time_counts_from_the_first_frame(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ Run = Callable[..., int]
 def runner(command: str, **defaults: object) -> Run:
     """A function that runs ``kdps COMMAND`` with these options and returns its exit code.
 
+    The command may be of several words.
     Its keywords replace the defaults: None leaves an option out, True gives it without a value, a
     tuple gives several. Its arguments come last, as config overrides do.
     """
 
     def run(*overrides: str, **options: object) -> int:
-        argv = [command]
+        argv = command.split()
         for name, value in {**defaults, **options}.items():
             if value is None:
                 continue
