@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from kdps.errors import KdpsError
 from kdps.index.base import ModelIdentity
 from kdps.index.milvus import MilvusIndex, is_address
 from kdps.utils.output import check_writable
 
-logger = logging.getLogger(__name__)
-
 SUFFIX = ".db"
+_OWN_LOCK, _MILVUS_LOCK = "KDPS_LOCK", "LOCK"
 _LOOK_AGAIN = 0.05
 
 
@@ -36,14 +35,13 @@ def open_index(
     Raises:
         KdpsError: it cannot be opened, is not there, or is of another model than ``identity``.
     """
-    if not is_address(where):
-        _check_file(Path(where), identity is not None)
-        _wait_for(Path(where), patience)
-    index = MilvusIndex(where, identity)
-    try:
+    with ExitStack() as stack:
+        if not is_address(where):
+            _check_file(Path(where), identity is not None)
+            stack.enter_context(_hold(Path(where), patience))
+        index = MilvusIndex(where, identity)
+        stack.callback(index.close)
         yield index
-    finally:
-        index.close()
 
 
 def _check_file(path: Path, may_make: bool) -> None:
@@ -61,19 +59,29 @@ def _check_file(path: Path, may_make: bool) -> None:
     check_writable(path)
 
 
-def _wait_for(path: Path, patience: float) -> None:
-    """Wait until no other process has the file open.
+def _hold(path: Path, patience: float) -> ExitStack:
+    """Hold an index file, which Milvus Lite keeps a folder for, until the result is closed.
 
-    Milvus Lite would refuse with a trace; should another process be faster after all, it still
-    does.
+    Milvus Lite does not wait, and refuses with a trace. So processes of kdps wait for a lock of
+    their own, and see whether anybody else has the file open before they open it.
     """
-    lock = path / "LOCK"
     deadline = time.monotonic() + patience
-    while lock.exists():
+    try:
+        path.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            _lock(stack.enter_context(open(path / _OWN_LOCK, "ab")), path, deadline)
+            if (path / _MILVUS_LOCK).exists():
+                with open(path / _MILVUS_LOCK, "rb+") as foreign:
+                    _lock(foreign, path, deadline)
+            return stack.pop_all()
+    except OSError as error:
+        raise KdpsError(f"--index: {path} cannot be opened ({error.strerror})") from error
+
+
+def _lock(file: IO[bytes], path: Path, deadline: float) -> None:
+    while True:
         try:
-            with open(lock, "rb+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise KdpsError(
@@ -81,5 +89,3 @@ def _wait_for(path: Path, patience: float) -> None:
                     "processes fill it with --shard, or use a Milvus server"
                 ) from None
             time.sleep(_LOOK_AGAIN)
-        except OSError as error:
-            raise KdpsError(f"--index: {lock} cannot be opened ({error.strerror})") from error

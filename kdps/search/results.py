@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from kdps.errors import KdpsError
 from kdps.footage.frames import read_scene
 from kdps.report.cells import Cell, person_picture
-from kdps.report.sheets import compose_sheet
+from kdps.report.sheets import CELL_SIZE, compose_sheet
 from kdps.search.gallery import Hit
 from kdps.utils.visualizer import Verdict
+
+logger = logging.getLogger(__name__)
+
+_GONE_GREY = 200
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,14 @@ class SearchReport:
         """(H, W, 3) uint8 RGB picture of the query and its hits."""
         cells = []
         for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1):
-            image = read_scene(hit.source, hit.frame)[:, :, ::-1]
+            seen = f", seen {hit.sightings} x" if hit.sightings > 1 else ""
+            name = self._relative(hit.source)
             lines = (
-                f"similarity {hit.similarity:.3f}",
-                f"{hit.camera} {_when(hit)}" if hit.camera else f"score {hit.score:.2f}",
-                self._relative(hit.source),
+                f"similarity {hit.similarity:.3f}{seen}",
+                str(hit.moment) or f"score {hit.score:.2f}",
+                f"{hit.camera}: {name}" if hit.camera else name,
             )
-            picture = person_picture(image, hit.box, verdict)
-            cells.append(Cell(picture, verdict, str(rank), lines))
+            cells.append(Cell(_picture(hit, verdict), verdict, str(rank), lines))
         scene = read_scene(str(self.query), self.query_frame)[:, :, ::-1]
         picture = person_picture(scene, self.box, Verdict.QUERY)
         query = Cell(picture, Verdict.QUERY, "Query", (self.query.name,))
@@ -123,6 +129,16 @@ class SearchReport:
     def _relative(self, source: str) -> str:
         path = Path(source)
         return str(path.relative_to(self.gallery)) if self.num_images is not None else path.name
+
+
+def _picture(hit: Hit, verdict: Verdict) -> np.ndarray:
+    """The person of a hit; grey where the footage is gone since it was indexed."""
+    try:
+        image = read_scene(hit.source, hit.frame)[:, :, ::-1]
+    except KdpsError as error:
+        logger.warning("no picture: %s", error)
+        return np.full((*CELL_SIZE[::-1], 3), _GONE_GREY, dtype=np.uint8)
+    return person_picture(image, hit.box, verdict)
 
 
 def _when(hit: Hit) -> str:

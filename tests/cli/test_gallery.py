@@ -23,6 +23,7 @@ from footage import write_video
 from kdps.engine.setup import load_cfg
 from kdps.index.opening import open_index
 from kdps.index.sightings import Sightings, concatenate
+from kdps.report.sheets import cell_corner
 from kdps.search.images import read_bgr
 from kdps.search.indexed import open_searcher
 
@@ -218,6 +219,18 @@ def test_a_person_is_chosen_by_number(
     assert search(box=None, person=1000) == 2
     monkeypatch.setattr(sys, "stdin", Terminal("me\n"))
     assert search(box=None) == 2
+
+
+def test_footage_that_is_gone_has_no_picture(
+    build: Run, search: Run, footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert build() == 0
+    (footage / "door.mkv").unlink()
+    assert search(camera="door", top_k=2) == 0
+    assert len(hits_of(tmp_path)) == 2
+    assert "no picture: video" in caplog.text
+    x, y = cell_corner(0, 1)
+    assert (read_bgr(tmp_path / "sheet.png")[y + 100, x + 50] == 200).all()
 
 
 def test_ten_lines_of_python(build: Run, setup: Any, footage: Path, tmp_path: Path) -> None:

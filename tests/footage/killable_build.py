@@ -18,7 +18,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import kdps.cli.gallery_build  # noqa: F401  so that the forks have it
+# So that the forks have them.
+import milvus_lite.adapter.grpc.server  # noqa: F401
+
+import kdps.cli.gallery_build  # noqa: F401
 from kdps.cli.main import main as kdps
 from kdps.footage import build
 from kdps.index.milvus import MilvusIndex

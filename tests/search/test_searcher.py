@@ -85,6 +85,24 @@ def test_weighting_reorders() -> None:
         assert searcher.search(scene(RED, GREEN), LEFT, top_k=1)[0].source == first
 
 
+def test_persons_of_a_query_stand_from_left_to_right() -> None:
+    class Mirrored(ColourPredictor):
+        def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> dict:
+            output = super().__call__(image, boxes)
+            output["instances"] = output["instances"][[1, 0]]
+            return output
+
+    image = scene(RED, BLUE)
+    searcher = PersonSearcher(Mirrored((0.9, 0.8)))
+    left, right = searcher.persons(image)
+    assert (left.box, right.box) == (LEFT, RIGHT)
+    assert left.score == pytest.approx(0.9)
+    searcher.add("same", image)
+    assert searcher.find(right.embedding, top_k=1)[0].box == RIGHT
+    searcher.score_thresh = 0.85
+    assert [person.box for person in searcher.persons(image)] == [LEFT]
+
+
 def test_damaged_embedding_is_told() -> None:
     class Broken(ColourPredictor):
         @staticmethod
