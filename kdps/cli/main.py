@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "compare two evaluations query by query",
     "ablate": "train the runs of a plan, and write a table of what each is worth",
     "convert": "turn a published checkpoint into one of kdps",
+    "env": "print versions, GPUs, active operators and the data sets found",
 }
 
 

@@ -58,6 +58,15 @@ def machine() -> str:
     return ", ".join(parts)
 
 
+def gpus() -> list[tuple[str, float, str]]:
+    """Name, GiB of memory and compute capability of each GPU that torch can use."""
+    found = []
+    for index in range(torch.cuda.device_count()):
+        own = torch.cuda.get_device_properties(index)
+        found.append((own.name, own.total_memory / 2**30, f"{own.major}.{own.minor}"))
+    return found
+
+
 def file_hash(path: str | Path) -> str | None:
     """SHA-256 of a file; None if it is not on this machine."""
     if not Path(path).is_file():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from kdps.layers.deformable_conv import DeformableConv, sampled_deform_conv2d
+from kdps.layers.deformable_conv import DeformableConv
+from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 
 
 def make(modulated=False, **kwargs):
