@@ -181,6 +181,7 @@ def _check_training(cfg: CfgNode) -> None:
         not cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "DATALOADER.ASPECT_RATIO_GROUPING: must be False, its buckets cannot be resumed exactly",
     )
+    _check_reference_world(cfg, world)
     _check_sampler(cfg)
     _require(
         not (solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"),
@@ -210,6 +211,24 @@ def _check_training(cfg: CfgNode) -> None:
     )
     _require(cfg.LOG.PERIOD >= 1, f"LOG.PERIOD: must be at least 1, not {cfg.LOG.PERIOD}")
     _require(cfg.LOG.SECONDS > 0, f"LOG.SECONDS: must be above 0, not {cfg.LOG.SECONDS}")
+
+
+def _check_reference_world(cfg: CfgNode, world: int) -> None:
+    """Detectron2 scales iterations and periods to the processes there are, and rounds."""
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    _require(reference >= 0, "SOLVER.REFERENCE_WORLD_SIZE: must be 0 (off) or more")
+    if reference == 0:
+        return
+    for key, value in (
+        ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD),
+        ("TEST.EVAL_PERIOD", cfg.TEST.EVAL_PERIOD),
+    ):
+        _require(
+            value == 0 or round(value * reference / world) >= 1,
+            f"{key}: {value} becomes 0 when SOLVER.REFERENCE_WORLD_SIZE {reference} is scaled to "
+            f"{world} processes",
+        )
 
 
 def _check_sampler(cfg: CfgNode) -> None:

@@ -20,6 +20,7 @@ from detectron2.data.build import (
     trivial_batch_collator,
 )
 from detectron2.data.samplers import InferenceSampler
+from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from kdps.data.batching import EqualSizeBatches, padded_sizes
@@ -84,7 +85,8 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper | None = None) -> DataLoader
         raise KdpsError("DATASETS.TRAIN: no image with a person is left to train on")
     if mapper is None:
         mapper = PersonSearchDatasetMapper(cfg, is_train=True)
-    sampler = ResumableTrainingSampler(len(records), cfg.SEED)
+    share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    sampler = ResumableTrainingSampler(len(records), cfg.SEED, share)
     return _train_loader(cfg, SeededDataset(records, mapper), sampler)
 
 

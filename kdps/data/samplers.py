@@ -66,20 +66,31 @@ class TrainingStream:
 class ResumableTrainingSampler(TrainingStream, Sampler):
     """An endless stream of shuffled samples whose every element follows from its position.
 
-    Epoch e visits the data set in a permutation drawn from (seed, e). The ranks take turns, so
-    the stream as a whole is the same for any number of ranks, and continues at ``position``
-    without replaying what came before. Like Detectron2's samplers it does not shard by data
-    loader worker; ``build_detection_train_loader`` does.
+    Epoch e visits the data set in a permutation drawn from (seed, e). The ranks share out every
+    batch in their order, so the stream as a whole is the same for any number of ranks, and
+    continues at ``position`` without replaying what came before. Like Detectron2's samplers it does
+    not shard by data loader worker; ``build_detection_train_loader`` does.
 
     Yields:
         (index, sample_seed): the record to load, and the seed of its augmentation.
     """
 
+    def __init__(self, size: int, seed: int, share: int = 1) -> None:
+        """
+        Args:
+            size, seed: see :class:`TrainingStream`.
+            share: samples of a batch that a rank takes, one after the other.
+        """
+        super().__init__(size, seed)
+        self.share = share
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        first = self.position + comm.get_rank()
-        for position in itertools.count(first, comm.get_world_size()):
-            if position // self.size != epoch:
-                epoch = position // self.size
-                order = np.random.default_rng([self.seed, _SHUFFLE, epoch]).permutation(self.size)
-            yield int(order[position % self.size]), derive_seed(self.seed, _SAMPLE, position)
+        first = self.position + comm.get_rank() * self.share
+        for start in itertools.count(first, comm.get_world_size() * self.share):
+            for position in range(start, start + self.share):
+                if position // self.size != epoch:
+                    epoch = position // self.size
+                    rng = np.random.default_rng([self.seed, _SHUFFLE, epoch])
+                    order = rng.permutation(self.size)
+                yield int(order[position % self.size]), derive_seed(self.seed, _SAMPLE, position)

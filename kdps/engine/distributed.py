@@ -18,6 +18,8 @@ from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 from torch import nn
 
+from kdps.errors import KdpsError
+
 
 def wrap_for_training(model: nn.Module) -> nn.Module:
     """``DistributedDataParallel`` around the model if there is more than one process.
@@ -59,6 +61,9 @@ def launch(
 ) -> None:
     """Run ``function(*args)`` in every process of a training job, and in this one if it is alone.
 
+    A process that torchrun has started is one of the job already, and the numbers below are not
+    asked: it uses the GPU of its local rank over NCCL, or gloo where no GPU is to be seen.
+
     Args:
         function: importable by name, since processes are spawned.
         num_gpus: processes on this machine, one per GPU, over NCCL.
@@ -69,7 +74,13 @@ def launch(
         machine_rank: this machine among them.
         dist_url: where they meet; "auto" picks a free port of this machine.
         args: arguments of the function.
+
+    Raises:
+        KdpsError: torchrun has started more processes than there are GPUs.
     """
+    if dist.is_torchelastic_launched():
+        _run_under_torchrun(function, args)
+        return
     # Detectron2's launcher wants a GPU as soon as there are several machines.
     alone = num_processes == 1 and num_machines == 1
     if alone or (num_processes == 1 and torch.cuda.is_available()):
@@ -104,6 +115,25 @@ def _run_on_cpu(
         rank=machine_rank * num_processes + local_rank,
         timeout=DEFAULT_TIMEOUT,
     )
+    _run_in_group(function, num_processes, args)
+
+
+def _run_under_torchrun(function: Callable[..., Any], args: tuple) -> None:
+    num_processes, num_gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if 0 < num_gpus < num_processes:
+        raise KdpsError(
+            f"--nproc-per-node: {num_processes} processes for {num_gpus} GPUs; to train on the CPU "
+            'hide the GPUs with CUDA_VISIBLE_DEVICES=""'
+        )
+    if num_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Ranks and where they meet are in the environment.
+    dist.init_process_group("nccl" if num_gpus else "gloo", timeout=DEFAULT_TIMEOUT)
+    _run_in_group(function, num_processes, args)
+
+
+def _run_in_group(function: Callable[..., Any], num_processes: int, args: tuple) -> None:
+    """Run it in a process that has joined the job, one of so many on this machine."""
     comm.create_local_process_group(num_processes)
     comm.synchronize()
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
@@ -50,6 +51,10 @@ def check_ranks(args: argparse.Namespace) -> None:
     for flag in ("num_gpus", "num_processes", "num_machines"):
         if getattr(args, flag) < 1:
             raise KdpsError(f"--{flag.replace('_', '-')}: must be at least 1")
+        if getattr(args, flag) > 1 and dist.is_torchelastic_launched():
+            raise KdpsError(
+                f"--{flag.replace('_', '-')}: torchrun has started the processes; leave it out"
+            )
     if not 0 <= args.machine_rank < args.num_machines:
         raise KdpsError(f"--machine-rank: must be from 0 to {args.num_machines - 1}")
     if args.num_gpus > 1 and args.num_processes > 1:
@@ -172,6 +177,12 @@ def setup(args: argparse.Namespace, add_config: AddConfig | None = None) -> CfgN
         raise KdpsError(
             "--num-gpus: needs MODEL.DEVICE cuda, not 'cpu'; several processes on the CPU are "
             "--num-processes"
+        )
+    on_gpus = dist.is_initialized() and dist.get_backend() == "nccl"
+    if on_gpus and cfg.MODEL.DEVICE == "cpu":
+        raise KdpsError(
+            "MODEL.DEVICE: is 'cpu', but the processes of torchrun use the GPUs that they see; "
+            'hide them with CUDA_VISIBLE_DEVICES=""'
         )
     cfg.freeze()
     logged = cfg

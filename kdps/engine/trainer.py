@@ -38,7 +38,9 @@ from kdps.engine.distillation import DistillationHook, student_of
 from kdps.engine.distributed import share_buffers, wrap_for_training
 from kdps.engine.metrics_file import prepare_metrics_file
 from kdps.engine.optimizer import build_clipped_optimizer
+from kdps.errors import KdpsError
 from kdps.evaluation.person_search_evaluation import PersonSearchEvaluator
+from kdps.layers.operators import fast_coco_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +125,15 @@ class PersonSearchTrainer(DefaultTrainer):
             return evaluator
         folder = os.path.join(cfg.OUTPUT_DIR, "inference", "coco", dataset_name)
         return DatasetEvaluators(
-            [evaluator, COCOEvaluator(dataset_name, ("bbox",), output_dir=folder)]
+            [
+                evaluator,
+                COCOEvaluator(
+                    dataset_name,
+                    ("bbox",),
+                    output_dir=folder,
+                    use_fast_impl=fast_coco_metrics(),
+                ),
+            ]
         )
 
     @classmethod
@@ -240,12 +250,21 @@ class PersonSearchTrainer(DefaultTrainer):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["seed"] = self.seed
+        state["reference_world_size"] = self.cfg.SOLVER.REFERENCE_WORLD_SIZE
         state["sampler"] = train_sampler(self.data_loader).state_dict()
         done = self.iter + 1 - self.start_iter
         state["sampler"]["position"] += done * self.cfg.SOLVER.IMS_PER_BATCH
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = self.cfg.SOLVER.REFERENCE_WORLD_SIZE
+        saved = state_dict.get("reference_world_size", own)
+        if saved != own:
+            # Scaled iterations are of other lengths; 500 of one are not 500 of the other.
+            raise KdpsError(
+                f"SOLVER.REFERENCE_WORLD_SIZE: scaled to {own} processes, but the checkpoint to "
+                f"resume from to {saved} (0: not scaled); resume with as many"
+            )
         super().load_state_dict(state_dict)
         self.seed = state_dict["seed"]
         train_sampler(self.data_loader).load_state_dict(state_dict["sampler"])

@@ -7,10 +7,12 @@ import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes
 
+from kdps.utils.distributed import rank_share
+
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class PersonSearchRPN(RPN):
-    """Detectron2's RPN with losses averaged over the anchors that were really sampled.
+    """Detectron2's RPN with losses averaged over the anchors really sampled, on all ranks.
 
     Detectron2 divides by the wanted number instead, which is more when an image has few anchors.
     """
@@ -29,4 +31,5 @@ class PersonSearchRPN(RPN):
         )
         wanted = self.batch_size_per_image * len(gt_labels)
         sampled = sum(int((labels >= 0).sum()) for labels in gt_labels)
-        return {name: loss * (wanted / max(sampled, 1)) for name, loss in losses.items()}
+        share = rank_share(sampled, pred_objectness_logits[0].device)
+        return {name: loss * (wanted / max(sampled, 1)) * share for name, loss in losses.items()}

@@ -148,6 +148,15 @@ def test_fault_is_one_line_with_its_key(tmp_path: Path, opts: Any, message: str)
     assert "\n" not in str(caught.value)
 
 
+def test_scaled_periods_stay_above_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "get_world_size", lambda: 16)
+    cfg = tiny_training_cfg(tmp_path, "SOLVER.REFERENCE_WORLD_SIZE", 4)
+    check_cfg(cfg)
+    cfg.SOLVER.CHECKPOINT_PERIOD = 2
+    with pytest.raises(KdpsError, match="CHECKPOINT_PERIOD: 2 becomes 0 .* 4 is scaled to 16 proc"):
+        check_cfg(cfg)
+
+
 @pytest.mark.parametrize("metric", ["person_search/mAP", "person_search_g5/mAP"])
 def test_best_metric_must_be_of_a_gallery_size_that_is_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str

@@ -51,6 +51,22 @@ def test_ranks_share_one_stream(monkeypatch: pytest.MonkeyPatch, ranks: int) -> 
         assert take(ResumableTrainingSampler(10, seed=4), 30 // ranks) == whole[rank::ranks]
 
 
+@pytest.mark.parametrize("position", [0, 4])
+def test_a_batch_keeps_its_order_over_the_ranks(
+    monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    whole = take(ResumableTrainingSampler(10, seed=4), 32)[position:]
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        sampler = ResumableTrainingSampler(10, seed=4, share=2)
+        sampler.position = position
+        parts.append(take(sampler, 14))
+    batches = [x for i in range(0, 14, 2) for part in parts for x in part[i : i + 2]]
+    assert batches == whole[:28]
+
+
 def test_state_round_trip() -> None:
     sampler = ResumableTrainingSampler(10, seed=4)
     sampler.position = 12

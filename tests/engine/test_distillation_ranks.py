@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cpu_ranks import launch_two
 from detectron2.utils import comm
 from scene_teachers import scene_node, write_teacher
 from toy_distillation import distilling
-from two_ranks import launch_two
 
 from kdps.engine.distillation import DistillationHook
 from kdps.engine.trainer import PersonSearchTrainer

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from cpu_ranks import ONE_MACHINE, launch_two
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from two_ranks import ONE_MACHINE, launch_two
 
 from kdps.engine.distributed import launch, share_buffers, wrap_for_training
 from kdps.engine.trainer import PersonSearchTrainer
+from kdps.errors import KdpsError
 from kdps.utils.rng import seed_all
 from kdps.utils.testing_set import register_tiny_sets, tiny_training_cfg
 
@@ -24,6 +25,14 @@ def test_one_process_stays_this_one() -> None:
     pids: list[int] = []
     launch(lambda: pids.append(os.getpid()), num_processes=1, args=(), **ONE_MACHINE)
     assert pids == [os.getpid()]
+
+
+def test_torchrun_with_too_few_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(KdpsError, match="--nproc-per-node: 4 processes for 2 GPUs"):
+        launch(os.getpid, num_processes=1, args=(), **ONE_MACHINE)
 
 
 def test_one_process_is_not_wrapped() -> None:

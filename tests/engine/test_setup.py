@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 
 from kdps.engine.setup import argument_parser, check_ranks, load_cfg, setup
 from kdps.engine.trainer import PersonSearchTrainer
@@ -122,6 +123,14 @@ def test_bad_ranks(flags: list[str], message: str) -> None:
         check_ranks(argument_parser().parse_args(flags))
 
 
+@pytest.mark.parametrize("flag", ["--num-gpus", "--num-processes", "--num-machines"])
+def test_torchrun_has_started_the_processes(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    check_ranks(argument_parser().parse_args([]))
+    with pytest.raises(KdpsError, match=f"{flag}: torchrun has started the processes"):
+        check_ranks(argument_parser().parse_args([flag, "2"]))
+
+
 def test_default_ranks_are_fine() -> None:
     check_ranks(argument_parser().parse_args([]))
     check_ranks(argument_parser().parse_args(["--num-processes", "3", "--dist-url", "auto"]))
@@ -137,6 +146,15 @@ def test_gpus_need_their_device(config: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(KdpsError, match="--num-gpus: needs MODEL.DEVICE cuda, not 'cpu'"):
         call_setup(config, "--num-gpus", "2", "MODEL.DEVICE", "cpu")
+
+
+def test_processes_on_gpus_need_their_device(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(comm, "get_world_size", lambda: 1)
+    monkeypatch.setattr(comm, "get_rank", lambda: 0)
+    with pytest.raises(KdpsError, match="MODEL.DEVICE: is 'cpu', but the processes of torchrun"):
+        call_setup(config, "MODEL.DEVICE", "cpu")
 
 
 # -------------------------------------------------------------------- setup

@@ -54,6 +54,16 @@ def test_resumed_run_equals_an_uninterrupted_one(
         assert_equal(weights(tmp_path, name), weights(uninterrupted, name))
 
 
+def test_scaled_iterations_are_resumed_with_as_many_processes(tmp_path: Path) -> None:
+    opts = ("DATASETS.TEST", (), "TEST.EVAL_PERIOD", 0, "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", ())
+    trained = train(tiny_training_cfg(tmp_path, *opts, "SOLVER.REFERENCE_WORLD_SIZE", 2))
+    # One process takes half of the images of two, and twice the steps.
+    assert trained.cfg.SOLVER.IMS_PER_BATCH == 2
+    assert trained.max_iter == 4
+    with pytest.raises(KdpsError, match=r"REFERENCE_WORLD_SIZE: scaled to 0 .* from to 1 \(0"):
+        train(tiny_training_cfg(tmp_path, *opts), resume=True)
+
+
 def test_another_seed_gives_another_run(uninterrupted: Path, tmp_path: Path) -> None:
     train(tiny_training_cfg(tmp_path, "SEED", 4, "TEST.EVAL_PERIOD", 0, "DATASETS.TEST", ()))
     final, other = weights(tmp_path), weights(uninterrupted)

@@ -17,6 +17,7 @@ from kdps.distillation.losses.base import (
 )
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
+from kdps.utils.distributed import rank_share
 
 # Values of AVERAGE: by what the sum over places is divided.
 AVERAGES = ("places", "people")
@@ -135,8 +136,8 @@ class DetectionResponse(_PlacesLoss):
             inside = _inside(own.places, student.image_sizes)
             if inside is not None:
                 each = each[inside]
-            count = own.is_person.sum() if self.average == "people" else len(each)
-            losses.append(each.sum() / max(int(count), 1))
+            count = int(own.is_person.sum()) if self.average == "people" else len(each)
+            losses.append(each.sum() / max(count, 1) * rank_share(count, each.device))
         return {"loss_kd_score": torch.stack(losses).mean()}
 
 
@@ -163,5 +164,6 @@ class BoxResponse(_PlacesLoss):
         for own, theirs in self.said(student, teacher):
             boxes = own.boxes[own.is_person].float()
             targets = theirs.boxes[own.is_person].detach().float()
-            losses.append(giou_loss(boxes, targets, reduction="sum") / max(len(boxes), 1))
+            mean = giou_loss(boxes, targets, reduction="sum") / max(len(boxes), 1)
+            losses.append(mean * rank_share(len(boxes), boxes.device))
         return {"loss_kd_box": torch.stack(losses).mean()}

@@ -10,6 +10,7 @@ from kdps.distillation.losses.masks import person_masks
 from kdps.distillation.losses.taps import FeatureLoss, valid_cells
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs
+from kdps.utils.distributed import rank_share
 
 # Values of MASK: the cells that are compared.
 MASKS = ("foreground", "all")
@@ -61,5 +62,6 @@ class FeatureImitation(FeatureLoss):
                 cells = valid_cells(student, size)
             else:
                 cells = person_masks(student, size)[0] > 0
-            losses.append(imitation_loss(own, theirs, cells.float()))
+            share = rank_share(cells.sum(), cells.device)
+            losses.append(imitation_loss(own, theirs, cells.float()) * share)
         return {"loss_kd_feature": torch.stack(losses).mean()}

@@ -12,6 +12,7 @@ from kdps.distillation.losses.masks import person_masks
 from kdps.distillation.losses.taps import FeatureLoss, valid_cells
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs
+from kdps.utils.distributed import rank_share
 
 # Weights of the terms by the value of NORMALISE. Those of "sum" are published for two-stage
 # detectors; those of "mean" are ours.
@@ -134,7 +135,14 @@ class FocalGlobalFeature(FeatureLoss):
             squares = (contexts[0] - contexts[1]).square().sum(dim=1)[valid].sum()
             counts = self._counts(student, own, valid)
             pairs = zip((*focal, squares), counts, self.weights, strict=True)
-            terms.append(torch.stack([weight * term / count for term, count, weight in pairs]))
+            terms.append(
+                torch.stack(
+                    [
+                        weight * term / max(count, 1) * rank_share(count, own.device)
+                        for term, count, weight in pairs
+                    ]
+                )
+            )
         foreground, background, attention, relation = torch.stack(terms).mean(dim=0)
         return {
             "loss_kd_focal": foreground + background,
@@ -147,7 +155,7 @@ class FocalGlobalFeature(FeatureLoss):
         images, channels = own.shape[:2]
         if self.normalise == "sum":
             return [images] * 4
-        people = max(sum(map(len, student.targets)), 1)
-        cells = valid.sum()
+        people = sum(map(len, student.targets))
+        cells = int(valid.sum())
         numbers = cells + images * channels
         return [people * channels, images * channels, numbers, cells * channels]

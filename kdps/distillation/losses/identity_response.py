@@ -10,6 +10,7 @@ from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY
 from kdps.distillation.losses.people import PeopleLoss
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs
+from kdps.utils.distributed import rank_share
 
 # Values of DIRECTION: whose distribution the other's is measured from.
 DIRECTIONS = ("teacher", "student", "both")
@@ -89,6 +90,7 @@ class IdentityResponse(PeopleLoss):
                 self.temperature,
                 self.direction,
             )
+            * rank_share(int(rows.sum()), rows.device)
             for _, own, theirs, rows in self.people(student, teacher)
         ]
         return {"loss_kd_identity": self.total(losses)}

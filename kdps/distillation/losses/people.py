@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from kdps.distillation.losses.base import DistillLoss, NetworkShape, chosen_stages
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs
+from kdps.utils.distributed import with_other_ranks
 
 # Values of PLACES, and the field of DistillOutputs for each.
 PLACES = {"sampled": "people", "windows": "windows"}
@@ -78,16 +79,19 @@ class PeopleLoss(DistillLoss):
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pairs of (B, D) and (B, D') float32 embeddings of the persons of each stage.
 
+        They are those of all ranks, see :func:`with_other_ranks`.
+
         Args:
             student, teacher: what both say.
             max_persons: bound of B; more persons are thinned out evenly. 0: no bound.
         """
         for _, own, theirs, rows in self.people(student, teacher):
-            index = rows.nonzero().flatten()
-            if 0 < max_persons < len(index):
-                step = torch.arange(max_persons, device=index.device) * len(index) // max_persons
-                index = index[step]
-            yield own.embeddings[index].float(), theirs.embeddings[index].detach().float()
+            mine = with_other_ranks(own.embeddings[rows].float())
+            other = with_other_ranks(theirs.embeddings[rows].detach().float())
+            if 0 < max_persons < len(mine):
+                step = torch.arange(max_persons, device=mine.device) * len(mine) // max_persons
+                mine, other = mine[step], other[step]
+            yield mine, other
 
 
 def stage_projections(

@@ -10,6 +10,7 @@ from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY, NetworkShape
 from kdps.distillation.losses.people import PeopleLoss, projected, stage_projections
 from kdps.errors import KdpsError
 from kdps.structures.distill_outputs import DistillOutputs
+from kdps.utils.distributed import with_other_ranks
 
 
 def triplet_relation_loss(
@@ -85,9 +86,9 @@ class TripletRelation(PeopleLoss):
         for stage, own, theirs, rows in self.people(student, teacher):
             embeddings = projected(self.projections, stage, own.embeddings[rows])
             loss = triplet_relation_loss(
-                embeddings,
-                theirs.embeddings[rows].detach().float(),
-                own.pids[rows],
+                with_other_ranks(embeddings),
+                with_other_ranks(theirs.embeddings[rows].detach().float()),
+                with_other_ranks(own.pids[rows]),
                 self.margin,
                 self.mask_same_pid,
             )

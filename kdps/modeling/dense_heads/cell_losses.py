@@ -8,6 +8,8 @@ from detectron2.modeling.box_regression import Box2BoxTransformLinear
 from fvcore.nn import giou_loss, sigmoid_focal_loss
 from torch.nn import functional as F
 
+from kdps.utils.distributed import rank_share
+
 
 def centreness(distances: torch.Tensor) -> torch.Tensor:
     """How far in the middle of its box a point is: (R,) numbers from 0 to 1.
@@ -51,7 +53,8 @@ def cell_losses(
     Returns:
         "loss_cls": the focal loss, summed and divided by P + N; "loss_box_reg": GIoU, its mean
         weighted with the true centreness; "loss_centreness": binary cross entropy, mean over P.
-        Without anybody to find the last two are zero, with a gradient of zero.
+        Without anybody to find the last two are zero, with a gradient of zero. All three are
+        divided by the numbers of all ranks.
     """
     labels = torch.zeros_like(logits)
     labels[:, : found.shape[1]] = found.to(labels.dtype)
@@ -61,11 +64,12 @@ def cell_losses(
     weights = centreness(transform.get_deltas(places, targets))
     boxes = transform.apply_deltas(deltas[found], places)
     losses = giou_loss(boxes, targets)
+    centre_loss = F.binary_cross_entropy_with_logits(centre_logits[found], weights, reduction="sum")
+    focal_share, weight_share, people_share = (
+        rank_share(count, logits.device) for count in (people + len(found), weights.sum(), people)
+    )
     return {
-        "loss_cls": focal / (people + len(found)),
-        "loss_box_reg": (weights * losses).sum() / weights.sum().clamp(min=1e-6),
-        "loss_centreness": F.binary_cross_entropy_with_logits(
-            centre_logits[found], weights, reduction="sum"
-        )
-        / max(people, 1),
+        "loss_cls": focal / (people + len(found)) * focal_share,
+        "loss_box_reg": (weights * losses).sum() / weights.sum().clamp(min=1e-6) * weight_share,
+        "loss_centreness": centre_loss / max(people, 1) * people_share,
     }

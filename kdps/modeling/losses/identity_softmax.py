@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdps.layers.row_batch_norm import RowBatchNorm
+from kdps.utils.distributed import rank_share
 
 
 class IdentitySoftmaxLoss(nn.Module):
@@ -49,7 +50,8 @@ class IdentitySoftmaxLoss(nn.Module):
                 in the statistics of the neck only.
 
         Returns:
-            Scalar, the mean over labelled people; zero (with a gradient of zero) if there are none.
+            Scalar, the mean over labelled people, of all ranks; zero (with a gradient of zero) if
+            there are none.
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             return self.loss(self.neck(embeddings.float()), pids)
@@ -58,6 +60,8 @@ class IdentitySoftmaxLoss(nn.Module):
         """The loss of (P, D) float32 rows that are behind the neck already."""
         labelled = pids >= 0
         logits = self.classifier(necks[labelled])
+        share = rank_share(len(logits), logits.device)
         if len(logits) == 0:
             return logits.sum()
-        return F.cross_entropy(logits, pids[labelled], label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, pids[labelled], label_smoothing=self.label_smoothing)
+        return loss * share

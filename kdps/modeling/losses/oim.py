@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdps.errors import KdpsError
 from kdps.layers.lookup_table import LookupTable
+from kdps.utils.distributed import rank_share
 
 # Values of MODEL.REID_HEAD.OIM_AVERAGE: by how many rows the sum is divided.
 OIM_AVERAGES = ("labelled", "people")
@@ -114,7 +115,7 @@ class OIMLoss(nn.Module):
         self.average = average
 
     def forward(self, embeddings: torch.Tensor, pids: torch.Tensor) -> torch.Tensor:
-        """Loss of one step; see :func:`oim_loss` for the arguments.
+        """Loss of one step, a mean over the people of all ranks; see :func:`oim_loss`.
 
         Raises:
             KdpsError: an identity is outside the lookup table.
@@ -133,6 +134,8 @@ class OIMLoss(nn.Module):
             focal_gamma=self.focal_gamma,
             average=self.average,
         )
+        counted = pids if self.average == "people" else pids[pids >= 0]
+        loss = loss * rank_share(len(counted), pids.device)
         if self.training and torch.is_grad_enabled():
             memory.update(embeddings, pids)
         return loss

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import torch
 
+from kdps.utils.distributed import with_other_ranks
+
 
 def batch_hard_triplet_loss(
     embeddings: torch.Tensor, pids: torch.Tensor, margin: float = 0.3
@@ -13,7 +15,7 @@ def batch_hard_triplet_loss(
 
     "In Defense of the Triplet Loss for Person Re-Identification" (Hermans et al., 2017), equation
     5, with Euclidean distances. A row alone of its identity is its own positive. Computed in
-    float32, whatever the type of the embeddings.
+    float32, whatever the type of the embeddings, over the rows of all ranks together.
 
     Args:
         embeddings: (P, D) rows.
@@ -25,7 +27,8 @@ def batch_hard_triplet_loss(
         two identities.
     """
     labelled = pids >= 0
-    rows, pids = embeddings[labelled].float(), pids[labelled]
+    rows = with_other_ranks(embeddings[labelled].float())
+    pids = with_other_ranks(pids[labelled])
     same = pids[:, None] == pids[None, :]
     if bool(same.all()):
         return rows.sum() * 0.0

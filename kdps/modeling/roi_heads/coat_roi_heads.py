@@ -11,13 +11,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_BOX_HEAD_REGISTRY
 from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from kdps.errors import KdpsError
 from kdps.modeling.losses import OIMLoss
+from kdps.modeling.roi_heads.box_predictor import DetectionOutputLayers
 from kdps.modeling.roi_heads.distillable import places_of
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.refinement import (
@@ -78,7 +79,7 @@ class CoatROIHeads(StagedROIHeads):
         reid_box_heads = [cls._build_box_head(own, input_shape) for own in later]
         ret.update(
             box_head=box_head,
-            box_predictor=FastRCNNOutputLayers(first, box_head.output_shape["res5"]),
+            box_predictor=DetectionOutputLayers(first, box_head.output_shape["res5"]),
             reid_box_heads=reid_box_heads,
             reid_predictors=[
                 NormAwareOutputLayers(own, head.output_shape)

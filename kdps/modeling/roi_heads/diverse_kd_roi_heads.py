@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn import functional as F
 
 from kdps.modeling.losses import IdentitySoftmaxLoss, batch_hard_triplet_loss
+from kdps.modeling.roi_heads.box_predictor import DetectionOutputLayers
 from kdps.modeling.roi_heads.staged_heads import StagedROIHeads
 from kdps.structures.distill_outputs import PersonOutputs, Places
 
@@ -69,7 +70,7 @@ class DiverseKDROIHeads(StagedROIHeads):
         channels, dim = reid_box_head.output_shape["res5"].channels, reid.EMBEDDING_DIM
         ret.update(
             box_head=box_head,
-            box_predictor=FastRCNNOutputLayers(cfg, box_head.output_shape["res5"]),
+            box_predictor=DetectionOutputLayers(cfg, box_head.output_shape["res5"]),
             reid_box_head=reid_box_head,
             projector=nn.Identity() if channels == dim else nn.Linear(channels, dim, bias=False),
             identities=IdentitySoftmaxLoss(

@@ -19,6 +19,7 @@ from kdps.modeling.reid_heads import build_reid_head
 from kdps.modeling.roi_heads.distillable import matched_pids
 from kdps.modeling.roi_heads.person_search_heads import matched_boxes
 from kdps.structures.distill_outputs import PersonOutputs, Places
+from kdps.utils.distributed import rank_share
 
 
 @dataclass
@@ -127,7 +128,7 @@ class NormAwareOutputLayers(nn.Module):
         Returns:
             "loss_nae_cls" (binary cross entropy, mean over regions), "loss_nae_box_reg" (smooth L1,
             sum over persons divided by the number of regions), "loss_oim" and, with an ``id_loss``,
-            "loss_id".
+            "loss_id". All are means over the rows of all ranks.
         """
         is_person = cat([p.gt_classes for p in proposals]) == 0
         boxes = cat([p.proposal_boxes.tensor for p in proposals])[is_person]
@@ -143,10 +144,12 @@ class NormAwareOutputLayers(nn.Module):
         cls_loss = F.binary_cross_entropy_with_logits(
             predictions.person_logits, labels, reduction="sum"
         )
+        # Regions have equally many labels.
+        share = rank_share(len(is_person), is_person.device)
         losses = {
             # Without any region a mean would be NaN.
-            "loss_nae_cls": cls_loss / max(labels.numel(), 1),
-            "loss_nae_box_reg": box_loss / max(len(is_person), 1),
+            "loss_nae_cls": cls_loss / max(labels.numel(), 1) * share,
+            "loss_nae_box_reg": box_loss / max(len(is_person), 1) * share,
             "loss_oim": self.oim(embeddings, pids),
         }
         if self.id_loss is not None:

@@ -8,13 +8,14 @@ from dataclasses import replace
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec, cat
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from kdps.modeling.inclusive_boxes import InclusiveBoxTransform, clip_inclusive, enlarged
 from kdps.modeling.losses import OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
+from kdps.modeling.roi_heads.box_predictor import DetectionOutputLayers
 from kdps.modeling.roi_heads.distillable import describe_boxes, matched_pids, places_of
 from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
 from kdps.structures.distill_outputs import PersonOutputs, Places
@@ -38,7 +39,7 @@ class OIMROIHeads(PersonSearchROIHeads):
         self,
         *,
         box_head: nn.Module,
-        box_predictor: FastRCNNOutputLayers,
+        box_predictor: DetectionOutputLayers,
         embedding_head: nn.Module,
         oim: OIMLoss,
         reid_loss_weight: float,
@@ -67,7 +68,7 @@ class OIMROIHeads(PersonSearchROIHeads):
         transform = InclusiveBoxTransform(cfg.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS)
         ret.update(
             box_head=box_head,
-            box_predictor=FastRCNNOutputLayers(
+            box_predictor=DetectionOutputLayers(
                 cfg, box_head.output_shape["res5"], box2box_transform=transform
             ),
             embedding_head=build_reid_head(cfg, box_head.output_shape, scores_people=False),

@@ -6,11 +6,12 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from kdps.modeling.losses import OIMLoss
+from kdps.modeling.roi_heads.box_predictor import DetectionOutputLayers
 from kdps.modeling.roi_heads.distillable import places_of
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.refinement import (
@@ -55,7 +56,7 @@ class SeqROIHeads(StagedROIHeads):
         reid_box_head = cls._build_box_head(cfg, input_shape)
         ret.update(
             box_head=box_head,
-            box_predictor=FastRCNNOutputLayers(cfg, box_head.output_shape["res5"]),
+            box_predictor=DetectionOutputLayers(cfg, box_head.output_shape["res5"]),
             reid_box_head=reid_box_head,
             reid_predictor=cls.output_layers(cfg, reid_box_head.output_shape),
         )

@@ -6,10 +6,10 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import nn
 
+from kdps.modeling.roi_heads.box_predictor import DetectionOutputLayers
 from kdps.modeling.roi_heads.distillable import describe_boxes, places_of
 from kdps.modeling.roi_heads.person_search_heads import PersonSearchROIHeads
 from kdps.structures.distill_outputs import PersonOutputs, Places
@@ -20,7 +20,7 @@ class StagedROIHeads(PersonSearchROIHeads):
 
     @configurable
     def __init__(
-        self, *, box_head: nn.Module, box_predictor: FastRCNNOutputLayers, **kwargs
+        self, *, box_head: nn.Module, box_predictor: DetectionOutputLayers, **kwargs
     ) -> None:
         """
         Args:
