@@ -12,16 +12,16 @@ from kdps.utils.noise import quiet_known_noise
 
 with quiet_known_noise():
     from detectron2.config import CfgNode
-    from torch.multiprocessing import ProcessRaisedException
 
     from kdps.checkpoint.checkpointer import PersonSearchCheckpointer
     from kdps.engine.console import (
         USER_ERRORS,
         is_wrapped_user_error,
+        message_of,
         report_error,
-        untraced_user_errors,
     )
     from kdps.engine.distributed import launch
+    from kdps.engine.failures import failure_of, untraced_errors
     from kdps.engine.setup import AddConfig, argument_parser, check_ranks, setup
     from kdps.engine.trainer import PersonSearchTrainer
     from kdps.modeling.inference import prepare_for_inference
@@ -76,7 +76,10 @@ def main(
     trainer_class: type[PersonSearchTrainer] = PersonSearchTrainer,
     add_config: AddConfig | None = None,
 ) -> int:
-    """Parse the flags, start the processes and return the exit code (2 for bad input).
+    """Parse the flags, start the processes and return the exit code.
+
+    It is 0, 2 for bad input, and 1 where the machine has failed the training: memory, disk, or a
+    process that was killed. Both are told in one line.
 
     A method of your own needs a script that imports it, so that its parts are registered, and
     then calls this function under ``if __name__ == "__main__":``.
@@ -98,22 +101,23 @@ def main(
             dist_url=args.dist_url,
             args=(args, trainer_class, add_config),
         )
-    except USER_ERRORS as error:
-        report_error(error)
-        return 2
-    except ProcessRaisedException as error:
-        if not is_wrapped_user_error(error):
-            raise
-        report_error(error)
-        return 2
     except KeyboardInterrupt:
         sys.stderr.write("train_net: interrupted; --resume continues from the last checkpoint\n")
         return 130
+    except Exception as error:
+        if isinstance(error, USER_ERRORS) or is_wrapped_user_error(error):
+            report_error(message_of(error))
+            return 2
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        report_error(failure)
+        return 1
     return 0
 
 
 def _run_quietly(*args: Any) -> None:
-    with quiet_known_noise(), untraced_user_errors():
+    with quiet_known_noise(), untraced_errors():
         run(*args)
 
 

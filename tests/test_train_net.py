@@ -65,11 +65,13 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def run(config: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+def run(
+    config: Path, *argv: str, launcher: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run the script of a user with a data set of their own."""
     folder = config.parent / "tiny_set"
     return subprocess.run(
-        [sys.executable, str(OWN_SCRIPT), "--config-file", str(config), *argv],
+        [sys.executable, *launcher, str(OWN_SCRIPT), "--config-file", str(config), *argv],
         capture_output=True,
         text=True,
         timeout=900,
@@ -110,6 +112,22 @@ def test_train_evaluate_and_resume_from_the_shell(config: Path, tmp_path: Path) 
     assert longer.returncode == 0, longer.stderr
     assert "Resuming at iteration 8 of 10" in longer.stdout
     assert torch.load(output / "model_final.pth", weights_only=True)["iteration"] == 9
+
+
+@pytest.mark.slow
+def test_torchrun_trains_as_the_flags_do(config: Path, tmp_path: Path) -> None:
+    flags = ("SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "()", "DATASETS.TEST", "()")
+    flags = (*flags, "TEST.EVAL_PERIOD", "0", "OUTPUT_DIR")
+    spawned = run(config, "--num-processes", "2", *flags, str(tmp_path / "spawned"))
+    assert spawned.returncode == 0, spawned.stderr
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    joined = run(config, *flags, str(tmp_path / "joined"), launcher=launcher)
+    assert joined.returncode == 0, joined.stderr
+    one, other = (
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
+        for name in ("spawned", "joined")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     """Open a file that appears under ``path`` only when it is completely on disk.
 
     A reader sees the former file or the new one, never a part. A process killed on the way
-    leaves ``path`` + ".tmp" behind, which the next write replaces.
+    leaves ``path`` + ".tmp" behind, which the next write replaces; a failure takes it away, for on
+    a full disk half a file would be in the way of everything else.
 
     Raises:
         KdpsError: the file cannot be written.
@@ -33,8 +35,20 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         _sync_directory(path.parent)
-    except OSError as error:
-        raise KdpsError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        cause = _os_error(error)
+        if cause is None:
+            raise
+        raise KdpsError(f"{path}: cannot be written ({cause.strerror or cause})") from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The error of the system behind an error, such as that of torch's writer of archives."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def _sync_directory(directory: Path) -> None:

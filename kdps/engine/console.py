@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from kdps.errors import KdpsError
 
@@ -17,9 +14,9 @@ _TRACE = "Traceback (most recent call last)"
 _LAST_ERROR = re.compile(r"^(?:kdps\.errors\.KdpsError|FloatingPointError): ", re.MULTILINE)
 
 
-def report_error(error: BaseException) -> None:
-    """Print an error meant for the user on one line."""
-    sys.stderr.write(f"train_net: error: {message_of(error)}\n")
+def report_error(message: str) -> None:
+    """Print what has ended a training on one line."""
+    sys.stderr.write(f"train_net: error: {message}\n")
 
 
 def message_of(error: BaseException) -> str:
@@ -39,18 +36,3 @@ def _wrapped_message(error: BaseException) -> str | None:
     _, found, last_trace = str(error).rpartition(_TRACE)
     ends = list(_LAST_ERROR.finditer(last_trace))
     return last_trace[ends[-1].end() :] if found and ends else None
-
-
-@contextmanager
-def untraced_user_errors() -> Iterator[None]:
-    """Keep Detectron2's training loop from logging the trace of a user's error."""
-    train_loop = logging.getLogger("detectron2.engine.train_loop")
-
-    def is_no_user_error(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], USER_ERRORS))
-
-    train_loop.addFilter(is_no_user_error)
-    try:
-        yield
-    finally:
-        train_loop.removeFilter(is_no_user_error)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from kdps.checkpoint.files import atomic_write
 from kdps.errors import KdpsError
@@ -27,6 +28,7 @@ def test_former_file_survives_a_failure_on_the_way(tmp_path: Path) -> None:
         stream.write("ne")
         raise RuntimeError
     assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
     with atomic_write(path, "w") as stream:
         stream.write("newer")
     assert path.read_text() == "newer"
@@ -50,6 +52,27 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a"
     with pytest.raises(KdpsError, match="cannot be written .No space left"), atomic_write(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_torch_meets_a_full_disk(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.pth"
+    # A device that takes no byte.
+    (tmp_path / "a.pth.tmp").symlink_to("/dev/full")
+    message = "a.pth: cannot be written .No space left"
+    with pytest.raises(KdpsError, match=message), atomic_write(path) as stream:
+        torch.save({"x": torch.zeros(size)}, stream)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_behind_an_error_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    message = "cannot be written .No space left"
+    with pytest.raises(KdpsError, match=message), atomic_write(path):  # noqa: PT012
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            raise RuntimeError("unexpected pos")
 
 
 def test_missing_folder_is_one_line(tmp_path: Path) -> None:

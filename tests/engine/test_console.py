@@ -1,8 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
-import logging
-
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
@@ -10,12 +8,10 @@ from kdps.engine.console import (
     is_wrapped_user_error,
     message_of,
     report_error,
-    untraced_user_errors,
 )
 from kdps.errors import KdpsError
 
 TRACE = "Traceback (most recent call last)"
-TRAIN_LOOP = "detectron2.engine.train_loop"
 
 
 class Broken(Dataset):
@@ -55,25 +51,5 @@ def test_error_of_a_rank_is_told_from_a_defect(text: str, message: str | None) -
 
 
 def test_error_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    report_error(KdpsError("SOLVER.X: one\n  two"))
+    report_error(message_of(KdpsError("SOLVER.X: one\n  two")))
     assert capsys.readouterr().err == "train_net: error: SOLVER.X: one two\n"
-
-
-def test_only_user_errors_lose_the_logged_trace(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger(TRAIN_LOOP)
-
-    def log(error: Exception) -> None:
-        try:
-            raise error
-        except Exception:
-            logger.exception("Exception during training:")
-
-    with untraced_user_errors():
-        log(KdpsError("bad input"))
-        assert caplog.records == []
-        log(FloatingPointError("Loss became infinite"))
-        assert caplog.records == []
-        log(RuntimeError("a defect"))
-        assert len(caplog.records) == 1
-    log(KdpsError("outside"))
-    assert len(caplog.records) == 2
