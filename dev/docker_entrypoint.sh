@@ -1,9 +1,17 @@
 #!/bin/sh
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-# In the container: `train ...` is train_net.py, everything else a subcommand of kdps.
+# In the container: `train ...`, or flags alone, is train_net.py; all else runs as it is (kdps,
+# torchrun, python, a shell).
 set -eu
-if [ "${1:-}" = train ]; then
-    shift
-    exec python /opt/kdps/train_net.py "$@"
-fi
-exec kdps "$@"
+case "${1:---help}" in
+    train)
+        shift
+        exec python /opt/kdps/train_net.py "$@"
+        ;;
+    -*)
+        exec python /opt/kdps/train_net.py "$@"
+        ;;
+    *)
+        exec "$@"
+        ;;
+esac
