@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 
 import torch
-from detectron2.utils import comm
+import torch.distributed as dist
 
+from kdps import train_net  # first: it quietens what libraries say when imported
 from kdps.engine.trainer import PersonSearchTrainer
-from kdps.train_net import main
 from kdps.utils.testing_set import register_tiny_sets
 
 FAILURE, FOLDER = sys.argv[1], Path(sys.argv[2])
@@ -39,10 +39,10 @@ class FailingTrainer(PersonSearchTrainer):
                 temporary.symlink_to("/dev/full")
             elif FAILURE == "folder":
                 shutil.rmtree(FOLDER / "set")
-            elif FAILURE == "kill" and comm.get_rank() == comm.get_world_size() - 1:
+            elif FAILURE == "kill" and dist.get_rank() == dist.get_world_size() - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
         super().run_step()
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[3:], trainer_class=FailingTrainer))
+    sys.exit(train_net.main(sys.argv[3:], trainer_class=FailingTrainer))
