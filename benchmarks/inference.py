@@ -2,12 +2,13 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 """How fast SeqNet finds people, beside the public SeqNet with the same weights and images.
 
-    python benchmarks/inference.py --peer ../SeqNet --batch-sizes 1 8
+    python benchmarks/inference.py --batch-sizes 1 8 --peer ../SeqNet
 
-The peer takes one image at a time only. Weights are random unless a published checkpoint is given;
-random ones let about as many boxes reach the second stage as --survivors says. Images are noise.
-Both sides start from pixels on the host and end with boxes, scores and embeddings. The sides take
-turns, so that a noisy machine slows both; compare the ratios of a run.
+The peer, which may be left out, takes one image at a time only. Weights are random unless a
+published checkpoint is given; random ones let about as many boxes reach the second stage as
+--survivors says. Images are noise. Both sides start from pixels on the host and end with boxes,
+scores and embeddings. The sides take turns, so that a noisy machine slows both; compare the ratios
+of a run. Each side then runs once in a process of its own, whose largest memory is stated.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -36,6 +38,8 @@ from kdps.engine.setup import load_cfg
 from kdps.modeling.inference import prepare_for_inference
 
 _ROOT = Path(__file__).resolve().parent.parent
+# Name of the other side.
+PEER = "peer"
 _CONFIG = _ROOT / "configs" / "CUHK-SYSU" / "seqnet_R_50_C4.yaml"
 
 
@@ -43,27 +47,17 @@ def main() -> None:
     args = _parse()
     warnings.filterwarnings("ignore")
     torch.manual_seed(args.seed)
-    images = [torch.randint(0, 256, (3, *args.size)).float() for _ in range(max(args.batch_sizes))]
-    peer = _build_peer(args)
-    if args.checkpoint is None:
-        _calibrate(peer, images[0] / 255, args.survivors)
-    ours = _build_ours(args, peer)
-
-    resize = partial(_input_of, shorter=args.shorter, longer=args.longer)
-    sides: dict[str, tuple[int, Callable[[], Any]]] = {
-        "peer": (1, lambda: peer([images[0].to(args.device) / 255]))
-    }
-    for size in args.batch_sizes:
-        sides[f"kdps, batch of {size}"] = (
-            size,
-            lambda size=size: ours([resize(image) for image in images[:size]]),
-        )
-    seen: list[int] = []
-    peer.rpn.register_forward_hook(lambda _, __, output: seen.append(len(output[0][0])))
+    sides, seen = _sides(args)
+    if args.only is not None:
+        with torch.inference_mode():
+            sides[args.only][1]()
+        sys.stdout.write(f"{_peak(args.device)}\n")
+        return
     times: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
         # Of the largest batch, which the first image must not notice.
-        difference = _compare(sides["peer"][1]()[0], sides[f"kdps, batch of {size}"][1]()[0])
+        outputs = [work()[0] for _, work in sides.values()]
+        difference = _compare(outputs[0], outputs[-1]) if args.peer else None
         for _ in range(args.repeat):
             for name, (count, work) in sides.items():
                 times[name].append(seconds(work, args.device) / count)
@@ -73,21 +67,63 @@ def main() -> None:
         "proposals": seen[0],
         "seconds_per_image": medians,
         "times_faster": {
-            name: medians["peer"] / value for name, value in medians.items() if name != "peer"
+            name: medians[PEER] / value
+            for name, value in medians.items()
+            if args.peer and name != PEER
         },
         "largest_difference": difference,
-        "peak_GiB": _peak(args.device),
+        "peak_GiB": {name: _peak_alone(name) for name in sides},
         "threads": torch.get_num_threads(),
         **conditions(),
     }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
 
+def _sides(
+    args: argparse.Namespace,
+) -> tuple[dict[str, tuple[int, Callable[[], Any]]], list[int]]:
+    """Number of images and work of each side, and a list that notes numbers of proposals."""
+    images = [torch.randint(0, 256, (3, *args.size)).float() for _ in range(max(args.batch_sizes))]
+    resize = partial(_input_of, shorter=args.shorter, longer=args.longer)
+    sides: dict[str, tuple[int, Callable[[], Any]]] = {}
+    weights = None
+    if args.peer:
+        peer = _build_peer(args)
+        if args.checkpoint is None:
+            image = images[0].to(args.device) / 255
+            heads = peer.roi_heads.faster_rcnn_predictor
+            layers = peer.rpn.head.bbox_pred, heads.cls_score
+            _calibrate(layers, 1, lambda: len(peer([image])[0]["boxes"]), args.survivors)
+        # Published checkpoints have the name of an older torchvision.
+        named = {k.replace(".conv.0.0.", ".conv."): v for k, v in peer.state_dict().items()}
+        weights = convert(named, "seqnet").weights
+        if args.only in (None, PEER):
+            sides[PEER] = (1, lambda: peer([images[0].to(args.device) / 255]))
+    ours = _build_ours(args, weights)
+    if not args.peer:
+        first = resize(images[0])
+        layers = (
+            ours.proposal_generator.rpn_head.anchor_deltas,
+            ours.roi_heads.box_predictor.cls_score,
+        )
+        _calibrate(layers, 0, lambda: len(ours([first])[0]["instances"]), args.survivors)
+    seen: list[int] = []
+    ours.proposal_generator.register_forward_hook(
+        lambda _, __, output: seen.append(len(output[0][0]))
+    )
+    for size in args.batch_sizes:
+        sides[f"kdps, batch of {size}"] = (
+            size,
+            lambda size=size: ours([resize(image) for image in images[:size]]),
+        )
+    return sides, seen
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer", type=Path, required=True, help="checkout of SeqNet")
+    parser.add_argument("--peer", type=Path, help="checkout of SeqNet")
     parser.add_argument("--checkpoint", type=Path, help="published weights of SeqNet")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--size", type=int, nargs=2, default=(600, 800), metavar=("H", "W"))
@@ -97,6 +133,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -120,38 +157,47 @@ def _build_peer(args: argparse.Namespace) -> nn.Module:
     return model.eval().to(args.device)
 
 
-def _calibrate(peer: nn.Module, image: torch.Tensor, survivors: int) -> None:
-    """Shift the scores of the first stage so that about as many boxes reach the second one."""
-    predictor = peer.roi_heads.faster_rcnn_predictor.cls_score
+def _calibrate(
+    layers: tuple[nn.Module, nn.Linear], person: int, detect: Callable[[], int], survivors: int
+) -> None:
+    """Shift the scores of the first stage so that about as many boxes reach the second one.
+
+    Args:
+        layers: what regresses anchors, and what classifies the first stage's regions.
+        person: row of the person in the latter.
+        detect: finds people in an image and returns how many.
+        survivors: how many there should be.
+    """
+    deltas, predictor = layers
     with torch.inference_mode():
         # Random offsets move anchors onto each other, and suppression leaves a handful of them.
-        peer.rpn.head.bbox_pred.weight.mul_(0.01)
+        deltas.weight.mul_(0.01)
         # From random weights all scores are nearly one half.
         predictor.weight.mul_(100)
         logits: list[torch.Tensor] = []
         hook = predictor.register_forward_hook(lambda _, __, output: logits.append(output))
-        peer([image.to(predictor.weight.device)])
+        detect()
         hook.remove()
-        margins = (logits[0][:, 1] - logits[0][:, 0]).sort(descending=True).values
-        bias = predictor.bias[1].clone()
+        rows = torch.cat(logits)
+        margins = (rows[:, person] - rows[:, 1 - person]).sort(descending=True).values
+        bias = predictor.bias[person].clone()
         # Suppression leaves an unknown part of those above the threshold.
         for above in range(survivors, len(margins) - 1, survivors):
-            predictor.bias[1] = bias - margins[above : above + 2].mean()
-            if len(peer([image.to(predictor.weight.device)])[0]["boxes"]) >= survivors:
+            predictor.bias[person] = bias - margins[above : above + 2].mean()
+            if detect() >= survivors:
                 return
 
 
-def _build_ours(args: argparse.Namespace, peer: nn.Module) -> nn.Module:
-    # Published checkpoints have the name of an older torchvision.
-    published = {k.replace(".conv.0.0.", ".conv."): v for k, v in peer.state_dict().items()}
-    weights = convert(published, "seqnet").weights
+def _build_ours(args: argparse.Namespace, weights: dict[str, torch.Tensor] | None) -> nn.Module:
+    """kdps' SeqNet, with random weights if none are given."""
     memory = "roi_heads.reid_predictor.oim.memory"
-    opts = ["MODEL.DEVICE", args.device]
-    opts += ["MODEL.REID_HEAD.NUM_PIDS", len(weights[f"{memory}.table"])]
-    opts += ["MODEL.REID_HEAD.QUEUE_SIZE", len(weights[f"{memory}.queue"])]
-    cfg = load_cfg(str(_CONFIG), opts)
+    sizes = [len(weights[f"{memory}.{x}"]) for x in ("table", "queue")] if weights else [5532, 5000]
+    keys = ("MODEL.REID_HEAD.NUM_PIDS", "MODEL.REID_HEAD.QUEUE_SIZE")
+    opts = [x for pair in zip(keys, sizes, strict=True) for x in pair]
+    cfg = load_cfg(str(_CONFIG), [*opts, "MODEL.DEVICE", args.device])
     model = build_model(cfg)
-    model.load_state_dict(weights, strict=True)
+    if weights is not None:
+        model.load_state_dict(weights, strict=True)
     return prepare_for_inference(model)
 
 
@@ -183,6 +229,13 @@ def _compare(peer: dict[str, torch.Tensor], ours: dict[str, Any]) -> dict[str, f
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max()) if one.numel() else 0.0
+
+
+def _peak_alone(side: str) -> float:
+    """Largest memory of a process that runs nothing but one side."""
+    command = [sys.executable, *sys.argv, "--only", side]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
 
 
 def _peak(device: str) -> float:
