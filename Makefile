@@ -10,7 +10,7 @@ PYTEST_WORKERS ?= auto
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo test test-slow lint format clean
+.PHONY: help setup demo zoo bench test test-slow lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: setup  ## draw people, train, search, report: 15 to 25 minutes on two core
 
 zoo: setup  ## train all small models with two seeds, and write their table: hours, goes on
 	@$(BIN)/python dev/zoo.py
+
+bench: setup  ## measure steps, loading and inference, and write docs/benchmarks.md
+	@$(BIN)/python benchmarks/bench.py
 
 # One thread per process: small tensors gain nothing from more, and the workers share the cores.
 test test-slow: export OMP_NUM_THREADS ?= 1
