@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 
 from kdps.data.crops import crop_people
 from kdps.data.person_crops import window_range
-from kdps.distillation.feature_cache import FeatureCache
+from kdps.distillation.embedding_cache import EmbeddingCache
 from kdps.distillation.losses.base import NetworkShape
 from kdps.distillation.teacher import (
     TEACHER_REGISTRY,
@@ -56,9 +58,10 @@ class CropTeacher(Teacher):
             cfg: the student's config.
             config_file, weights, opts, other_data: see :func:`load_teacher`.
             half_precision: run it in mixed precision, whatever the student does.
-            cache: folder where embeddings are kept between epochs and runs, by the pixels of the
-                crops. Annotated boxes come again in every epoch, windows where they are fixed
-                (``DISTILLATION.WINDOWS``), sampled proposals nearly never. Empty: none.
+            cache: folder where embeddings are kept between epochs and runs, by image file (its
+                size and date) and place. Annotated boxes come again in every epoch, windows where
+                they are fixed (``DISTILLATION.WINDOWS``), sampled proposals nearly never. Empty:
+                none.
 
         Raises:
             KdpsError: a file is missing or does not fit, or the student's data do not keep the
@@ -89,7 +92,7 @@ class CropTeacher(Teacher):
         self.cache = None
         if cache:
             what = fingerprint(model, own, half_precision, own.INPUT.PERSON_CROPS.SIZE)
-            self.cache = FeatureCache(cache, what)
+            self.cache = EmbeddingCache(cache, what)
         count, dim = model.identities.classifier.weight.shape
         self.shape = NetworkShape(
             features={},
@@ -109,14 +112,7 @@ class CropTeacher(Teacher):
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """(R, D) features behind the neck, not normalised, of (R, 3, h, w) normalised crops."""
         with torch.autocast(crops.device.type, enabled=self.half_precision):
-            if self.cache is None or len(crops) == 0:
-                return self.model.describe_crops(crops)
-            sizes = [tuple(crops.shape[-2:])] * len(crops)
-            kept = self.cache.describe(
-                ImageList(crops, sizes),
-                lambda images: {"neck": self.model.describe_crops(images.tensor)},
-            )
-        return kept["neck"]
+            return self.model.describe_crops(crops)
 
 
 class CropOutputs(TeacherOutputs):
@@ -145,7 +141,7 @@ class CropOutputs(TeacherOutputs):
         teacher = self.teacher
         # Cells of a map that find the same person have the same box.
         regions, rows = self.regions(own.places)[own.is_person].unique(dim=0, return_inverse=True)
-        necks = teacher.embed(self.cut(regions)).float()[rows]
+        necks = self._necks(regions)[rows]
         features = necks.new_zeros(len(own.is_person), necks.shape[1])
         features[own.is_person] = necks
         return PersonOutputs(
@@ -157,6 +153,23 @@ class CropOutputs(TeacherOutputs):
             known=torch.ones(len(teacher.table), dtype=torch.bool, device=features.device),
             table=teacher.table,
         )
+
+    def _necks(self, regions: torch.Tensor) -> torch.Tensor:
+        """(R, D) float32 of (R, 5) regions, of those in the cache without looking at them."""
+        teacher = self.teacher
+        if teacher.cache is None or len(regions) == 0:
+            return teacher.embed(self.cut(regions)).float()
+        necks = teacher.cache.describe(
+            self._keys(regions), lambda rows: teacher.embed(self.cut(regions[rows])).float()
+        )
+        return necks.to(regions.device)
+
+    def _keys(self, regions: torch.Tensor) -> list[bytes]:
+        images = [
+            f"{_image_key(record)} {record['to_original'][0][0] < 0}" for record in self.records
+        ]
+        texts = [f"{images[int(number)]} {place}" for number, *place in regions.tolist()]
+        return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
 
     def regions(self, places: Places) -> torch.Tensor:
         """(R, 5) numbers of images and XYXY pixels of the original images."""
@@ -186,3 +199,14 @@ class CropOutputs(TeacherOutputs):
         return self.teacher.model.preprocess_image(
             [{"image": image.flip(0) if flip else image} for image in images]
         )
+
+
+def _image_key(record: dict[str, Any]) -> str:
+    """What tells the original image of a record from all others."""
+    name = record.get("file_name")
+    if name is None:
+        pixels = record["original"].contiguous().numpy().tobytes()
+        return hashlib.blake2b(pixels, digest_size=16).hexdigest()
+    path = Path(name).absolute()
+    state = path.stat()
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
