@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdps.errors import KdpsError
+from kdps.utils.output import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,7 @@ class EmbeddingCache:
             KdpsError: the folder cannot be made.
         """
         self.path = Path(folder) / f"{fingerprint[:16]}.sqlite"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise KdpsError(f"{folder}: cannot be made ({error.strerror})") from error
+        make_folder(self.path.parent)
         self.hits = self.misses = 0
         self.takes_more = True
         # A connection is of the process that has opened it.

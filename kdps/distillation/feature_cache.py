@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from detectron2.structures import ImageList
 
-from kdps.errors import KdpsError
+from kdps.utils.output import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +41,7 @@ class FeatureCache:
             KdpsError: the folder cannot be made.
         """
         self.folder = Path(folder) / fingerprint[:16]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise KdpsError(f"{folder}: cannot be made ({error.strerror})") from error
+        make_folder(self.folder)
         self.hits = self.misses = 0
         self.takes_more = True
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from kdps.checkpoint.files import atomic_write
-from kdps.errors import KdpsError
 from kdps.evaluation.assemble import ImagePrediction
 from kdps.structures.ragged import offsets_of
+from kdps.utils.output import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,7 @@ class PredictionParts:
         """
         if not predictions:
             return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise KdpsError(f"{self.folder}: cannot be made ({error.strerror})") from error
+        make_folder(self.folder)
         number = 1 + max((int(path.stem) for path in self.folder.glob("*.npz")), default=-1)
         arrays: dict[str, Any] = {
             "origin": np.array(self._origin),

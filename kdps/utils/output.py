@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Checks of output paths before long work begins."""
+"""Output folders and files, made or checked before long work begins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import os
 from pathlib import Path
 
 from kdps.errors import KdpsError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, if it is not there.
+
+    Raises:
+        KdpsError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KdpsError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
 def check_writable(path: Path) -> None:
