@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent
 # Milvus Lite 3 is in Python; earlier ones keep their files in another form.
 INDEX = ["faiss-cpu>=1.9", "milvus-lite>=3.2", "pymilvus>=3.0"]
 VIDEO = ["av>=14"]
+SERVE = ["gradio>=6.31"]
 
 
 def read_version(root: Path) -> str:
@@ -77,7 +78,11 @@ if __name__ == "__main__":
         python_requires=">=3.10,<3.13",
         packages=[*find_packages(str(ROOT), include=("kdps", "kdps.*")), *projects],
         package_dir=projects,
-        package_data={"kdps": ["py.typed"], "kdps.report": ["templates/*"]},
+        package_data={
+            "kdps": ["py.typed"],
+            "kdps.report": ["templates/*"],
+            "kdps.serve": ["templates/*"],
+        },
         install_requires=[
             "torch>=2.11,<2.15",
             "torchvision>=0.26,<0.30",
@@ -100,13 +105,18 @@ if __name__ == "__main__":
             "index": INDEX,
             # Videos among the footage.
             "video": VIDEO,
+            # kdps serve.
+            "serve": SERVE,
             "dev": [
                 *INDEX,
                 *VIDEO,
+                *SERVE,
                 "hypothesis",
+                "playwright",
                 "pre-commit",
                 "pytest",
                 "pytest-xdist",
+                "requests",
                 "ruff",
                 "scikit-learn",
                 "timm>=1.0.20",

@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "make, check and show data sets",
     "search": "find a person of one image in a folder of images or in an index",
     "gallery": "keep the persons of photographs and videos in an index",
+    "serve": "search an index on a page in the browser",
     "report": "evaluate a model and write a table and an HTML page",
     "detect": "run a model over images and write a detections file",
     "evaluate": "score a file of detections, by any code, on a test set",

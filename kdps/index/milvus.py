@@ -160,12 +160,13 @@ class MilvusIndex:
             with self._told():
                 self._client.upsert(_SOURCES, rows, timeout=_TIMEOUT)
 
-    def cameras(self) -> list[str]:
-        """Names of all cameras, sorted."""
-        names = set()
-        for rows in self._iterate(_SOURCES, ["source", "camera"]):
-            names.update(row["camera"] for row in rows if row["source"] != _MODEL)
-        return sorted(names)
+    def sources(self) -> list[SourceRecord]:
+        """What is known of all sources, sorted by path."""
+        records = [_record(row) for rows in self._iterate(_SOURCES, _RECORD_FIELDS) for row in rows]
+        return sorted(
+            (record for record in records if record.source != _MODEL),
+            key=lambda record: record.source,
+        )
 
     def _open(self, identity: ModelIdentity | None) -> ModelIdentity:
         with self._told():

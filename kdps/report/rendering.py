@@ -58,7 +58,19 @@ def render_capped(template: str, shown: Sequence[ShownQuery], max_bytes: int, **
 
 def svg_uri(svg: str) -> str:
     """An SVG text as the address of an image."""
-    return _data_uri("image/svg+xml", svg.encode())
+    return data_uri("image/svg+xml", svg.encode())
+
+
+def jpeg_uri(picture: np.ndarray, quality: int) -> str:
+    """A picture ((H, W, 3) uint8 RGB) as the address of an image."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)
+    return data_uri("image/jpeg", buffer.getvalue())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A file's content as an address; ``kind`` is its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _render(
@@ -75,7 +87,7 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["jpeg"] = lambda picture: _jpeg_uri(picture, quality)
+    environment.filters["jpeg"] = lambda picture: jpeg_uri(picture, quality)
     return environment.get_template(template).render(
         groups=[
             (_GROUP_TITLES[group], [query for query in shown if query.group == group])
@@ -85,13 +97,3 @@ def _render(
         legend=(Verdict.QUERY, Verdict.RIGHT, Verdict.WRONG),
         **values,
     )
-
-
-def _jpeg_uri(picture: np.ndarray, quality: int) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)
-    return _data_uri("image/jpeg", buffer.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

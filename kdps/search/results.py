@@ -65,7 +65,7 @@ class SearchReport:
                 str(hit.moment) or f"score {hit.score:.2f}",
                 f"{hit.camera}: {name}" if hit.camera else name,
             )
-            cells.append(Cell(_picture(hit, verdict), verdict, str(rank), lines))
+            cells.append(Cell(hit_picture(hit, verdict), verdict, str(rank), lines))
         scene = read_scene(str(self.query), self.query_frame)[:, :, ::-1]
         picture = person_picture(scene, self.box, Verdict.QUERY)
         query = Cell(picture, Verdict.QUERY, "Query", (self.query.name,))
@@ -108,15 +108,7 @@ class SearchReport:
             "left_out": [str(path) for path in self.left_out],
             "skipped": {str(path): reason for path, reason in self.skipped.items()},
             "hits": [
-                {
-                    "rank": rank,
-                    "image": hit.source,
-                    "bbox": list(hit.box),
-                    "score": hit.score,
-                    "similarity": hit.similarity,
-                    "verdict": verdict.name.lower(),
-                    **(_where(hit) if hit.camera else {}),
-                }
+                {**hit_values(rank, hit), "verdict": verdict.name.lower()}
                 for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1)
             ],
         }
@@ -131,8 +123,21 @@ class SearchReport:
         return str(path.relative_to(self.gallery)) if self.num_images is not None else path.name
 
 
-def _picture(hit: Hit, verdict: Verdict) -> np.ndarray:
-    """The person of a hit; grey where the footage is gone since it was indexed."""
+def hit_values(rank: int, hit: Hit) -> dict[str, Any]:
+    """JSON values of one hit; its box is XYXY absolute pixels."""
+    return {
+        "rank": rank,
+        "image": hit.source,
+        "bbox": list(hit.box),
+        "score": hit.score,
+        "similarity": hit.similarity,
+        **(_where(hit) if hit.camera else {}),
+    }
+
+
+def hit_picture(hit: Hit, verdict: Verdict = Verdict.HIT) -> np.ndarray:
+    """The person of a hit, (H, W, 3) uint8 RGB; grey where the footage is gone since it was
+    indexed."""
     try:
         image = read_scene(hit.source, hit.frame)[:, :, ::-1]
     except KdpsError as error:

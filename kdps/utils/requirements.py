@@ -84,6 +84,19 @@ def require_av() -> ModuleType:
     return av
 
 
+def require_gradio() -> ModuleType:
+    """Import Gradio, of the extra ``serve``.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import gradio
+    except ImportError as error:
+        raise _missing("the page", "gradio", "serve") from error
+    return gradio
+
+
 def _missing(purpose: str, package: str, extra: str) -> KdpsError:
     return KdpsError(
         f"{purpose} needs {package}, which is not installed: pip install '{package}', or kdps with "

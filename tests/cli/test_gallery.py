@@ -18,7 +18,7 @@ import pytest
 import torch
 from command_line import Run, runner
 from detectron2.modeling import build_model
-from footage import write_video
+from tiny_setup import make_footage
 
 from kdps.engine.setup import load_cfg
 from kdps.index.opening import open_index
@@ -32,14 +32,7 @@ BOX = ("6", "8", "16", "40")
 
 @pytest.fixture
 def footage(setup: Any, tmp_path: Path) -> Path:
-    """Four images of one camera, and a video of another: each of four images for a second."""
-    folder = tmp_path / "footage"
-    folder.mkdir()
-    for number in range(4):
-        shutil.copy(setup.images / f"{number}.png", folder)
-    shown = [read_bgr(setup.images / f"{4 + i // 5}.png") for i in range(20)]
-    write_video(folder / "door.mkv", shown, [200 * i for i in range(20)], 1000)
-    return folder
+    return make_footage(tmp_path / "footage", setup.images)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_rows_and_records_outlast_closing(where: str) -> None:
         assert index.identity == IDENTITY
         assert len(index) == 5
         assert index.records(["/footage/a.mp4", "/footage/none.mp4"]) == {record.source: record}
-        assert index.cameras() == ["a"]
+        assert [record.camera for record in index.sources()] == ["a"]
 
 
 def test_removing_what_no_record_speaks_of(where: str) -> None:

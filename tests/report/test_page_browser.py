@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import find_browser
 
 from kdps.report.analyses import analyse
 from kdps.report.content import ReportContent
@@ -39,14 +39,6 @@ _PROBE = """<script>addEventListener("load", () => {
 # answer goes into an attribute that --dump-dom prints.
 _AROUND = """<body><script>onmessage = (e) => document.body.dataset.probe = e.data;</script>
 <iframe src="report.html" style="border: 0; width: {width}px; height: 900px"></iframe></body>"""
-
-
-def find_browser() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    pytest.skip("no Chromium to open the page with")
 
 
 def look_at(page: str, width: int, folder: Path) -> dict[str, Any]:

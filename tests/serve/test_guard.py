@@ -1,0 +1,98 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""What the server answers, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from kdps.serve.guard import Guard
+
+
+def ask(
+    method: str, path: str, body: bytes = b"", *, site: str | None = None, parts: int = 1
+) -> tuple[int, dict[str, str], bytes | None]:
+    """Status, headers, and the body that got through to the application (None if nothing did)."""
+    seen: list[bytes] = []
+    sent: list[dict[str, Any]] = []
+    size = max(1, -(-len(body) // parts))
+    pieces = [body[i : i + size] for i in range(0, len(body), size)] or [b""]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        assert not message["more_body"]
+        seen.append(message["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def receive() -> dict[str, Any]:
+        piece = pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [] if site is None else [(b"sec-fetch-site", site.encode())]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    asyncio.run(Guard(app, max_body=1000)(scope, receive, send))
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], told, seen[0] if seen else None
+
+
+JOIN = "/gradio_api/queue/join"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/assets/index-a_1.js", 200),
+        ("GET", "/gradio_api/queue/data", 200),
+        ("POST", JOIN, 200),
+        ("GET", "/gradio_api/file=/etc/passwd", 404),
+        ("GET", "/file=/etc/passwd", 404),
+        ("GET", "/gradio_api/proxy=http://example.org", 404),
+        ("GET", "/assets/../../../etc/passwd", 404),
+        ("GET", "/static//etc/passwd", 200),  # Gradio joins safely; see test_server
+        ("POST", "/gradio_api/upload", 404),
+        ("POST", "/gradio_api/run/predict", 404),
+        ("POST", "/", 404),
+        ("PUT", "/", 404),
+        ("GET", "/monitoring", 404),
+    ],
+)
+def test_only_what_the_page_needs_is_there(method: str, path: str, status: int) -> None:
+    found, headers, _ = ask(method, path)
+    assert found == status
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert ("a" in headers) == (status == 200)
+
+
+def test_bodies_come_through_whole() -> None:
+    body = json.dumps({"data": [None, 3, "a path"], "event_data": {"box": [0, 0, 1, 1]}}).encode()
+    assert ask("POST", JOIN, body, parts=7) == (200, ask("POST", JOIN, body)[1], body)
+
+
+def test_bodies_of_other_sites_and_of_any_length_are_refused() -> None:
+    assert ask("POST", JOIN, b"{}", site="cross-site")[0] == 403
+    assert ask("POST", JOIN, b"{}", site="same-origin")[0] == 200
+    fits, long = b'"' + b"a" * 998 + b'"', b'"' + b"a" * 999 + b'"'
+    assert ask("POST", JOIN, fits, parts=5)[0] == 200
+    assert ask("POST", JOIN, long, parts=5)[::2] == (413, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]}',
+        b'{"data": [[{"p\\u0061th": "/etc/passwd"}]]}',
+        b'{"event_data": {"a": {"url": "http://10.0.0.1/"}}}',
+        b"not JSON",
+        b"[" * 900,
+    ],
+)
+def test_bodies_that_name_files_are_refused(body: bytes) -> None:
+    assert ask("POST", JOIN, body)[::2] == (400, None)
