@@ -69,14 +69,14 @@ def make_page(desk: SearchDesk) -> gradio.Blocks:
                 with gradio.Group():
                     with gradio.Row():
                         cameras = gradio.Dropdown(
-                            desk.cameras, multiselect=True, label="Only on cameras", min_width=140
+                            desk.cameras, multiselect=True, label="Only on cameras", min_width=120
                         )
                         top_k = gradio.Slider(
-                            1, _MAX_HITS, value=_HITS, step=1, label="Hits", min_width=140
+                            1, _MAX_HITS, value=_HITS, step=1, label="Hits", min_width=120
                         )
                     with gradio.Row():
-                        start = gradio.Textbox("", label="From", placeholder=_TIMES, min_width=140)
-                        end = gradio.Textbox("", label="To", placeholder=_TIMES, min_width=140)
+                        start = gradio.Textbox("", label="From", placeholder=_TIMES, min_width=120)
+                        end = gradio.Textbox("", label="To", placeholder=_TIMES, min_width=120)
                 apply = gradio.Button("Apply the filter")
                 hint = '<p class="hint">The hits appear here.</p>'
                 hits = _piece(hint, "hits")
