@@ -42,6 +42,7 @@ def _settings() -> dict[str, Any]:
     return {
         "theme": gradio.themes.Default(font=_FONTS, font_mono=["ui-monospace", "monospace"]),
         "css": asset("page.css"),
+        "head": f"<style>{asset('layout.css')}</style>",
         "footer_links": [],
         "run_history": False,
         "allowed_paths": [],
