@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent
 INDEX = ["faiss-cpu>=1.9", "milvus-lite>=3.2", "pymilvus>=3.0"]
 VIDEO = ["av>=14"]
 SERVE = ["gradio>=6.31"]
+# AlignPS needs a DeformConv on the CPU, which onnxruntime has since lately.
+EXPORT = ["onnx>=1.17", "onnxruntime>=1.20"]
 
 
 def read_version(root: Path) -> str:
@@ -107,10 +109,13 @@ if __name__ == "__main__":
             "video": VIDEO,
             # kdps serve.
             "serve": SERVE,
+            # kdps export, and kdps detect with what it wrote.
+            "export": EXPORT,
             "dev": [
                 *INDEX,
                 *VIDEO,
                 *SERVE,
+                *EXPORT,
                 "hypothesis",
                 "playwright",
                 "pre-commit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from kdps.evaluation.assemble import assemble_detections, assemble_for_protocol
 from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.person_search_evaluation import detections_meta
 from kdps.evaluation.prediction_parts import PredictionParts
+from kdps.export.onnx_model import SUFFIX, OnnxModel
 from kdps.search.images import find_images
 from kdps.utils.environment import file_hash
 from kdps.utils.output import check_writable
@@ -91,8 +93,7 @@ def run(args: argparse.Namespace) -> None:
         protocol, records = get_protocol(args.dataset), DatasetCatalog.get(args.dataset)
     else:
         records = _records_of(args.images)
-    model = load_for_inference(cfg)
-    weights = weights_hash(model)
+    model, weights = _load_model(cfg)
     images = args.dataset or str(args.images.resolve())
     source = args.dataset or str(args.images)
     meta = {**detections_meta(cfg, source), "weights_sha256": weights}
@@ -115,6 +116,15 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
+def _load_model(cfg: CfgNode) -> tuple[Callable[..., Any], str]:
+    """The model and the hash of its weights."""
+    if cfg.MODEL.WEIGHTS.endswith(SUFFIX):
+        exported = OnnxModel(Path(cfg.MODEL.WEIGHTS))
+        return exported, exported.weights
+    model = load_for_inference(cfg)
+    return model, weights_hash(model)
+
+
 def _load_config(args: argparse.Namespace) -> CfgNode:
     cfg = model_config(args)
     if not cfg.MODEL.WEIGHTS:
@@ -125,6 +135,9 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         cfg.TEST.IMS_PER_BATCH = args.batch_size
     if args.boxes is not None:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
+    exported = cfg.MODEL.WEIGHTS.endswith(SUFFIX)
+    if exported and (cfg.TEST.PERSON_SEARCH.BOXES or args.gt_boxes):
+        raise KdpsError("--boxes, --gt-boxes: an exported model embeds no boxes that are given")
     if cfg.TEST.PERSON_SEARCH.BOXES == ANNOTATED and not args.dataset:
         raise KdpsError("--boxes: a folder of images has no annotated boxes; name a file")
     node = cfg.TEST.PERSON_SEARCH

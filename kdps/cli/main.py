@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "score a file of detections, by any code, on a test set",
     "compare": "compare two evaluations query by query",
     "ablate": "train the runs of a plan, and write a table of what each is worth",
+    "export": "write a model as a file that runs without kdps",
     "convert": "turn a published checkpoint into one of kdps",
     "env": "print versions, GPUs, active operators and the data sets found",
 }

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from torch import nn
+from detectron2.structures import Instances
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -22,7 +22,10 @@ _IMAGES_PER_PART = 200
 
 
 def detect_records(
-    cfg: CfgNode, model: nn.Module, records: Sequence[dict[str, Any]], parts: PredictionParts
+    cfg: CfgNode,
+    model: Callable[[list[dict[str, Any]]], list[dict[str, Instances]]],
+    records: Sequence[dict[str, Any]],
+    parts: PredictionParts,
 ) -> list[ImagePrediction]:
     """Detect and embed the people of all records, in batches of TEST.IMS_PER_BATCH.
 
@@ -31,7 +34,7 @@ def detect_records(
 
     Args:
         cfg: of the input and the batches.
-        model: with weights, in evaluation mode.
+        model: with weights, in evaluation mode, or one that was exported.
         records: of a test set or of bare images.
         parts: of an earlier run, or empty.
 

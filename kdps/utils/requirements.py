@@ -97,6 +97,32 @@ def require_gradio() -> ModuleType:
     return gradio
 
 
+def require_onnx() -> ModuleType:
+    """Import onnx, of the extra ``export``.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise _missing("exporting", "onnx", "export") from error
+    return onnx
+
+
+def require_onnxruntime() -> ModuleType:
+    """Import onnxruntime, of the extra ``export``.
+
+    Raises:
+        KdpsError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _missing("an ONNX file", "onnxruntime", "export") from error
+    return onnxruntime
+
+
 def _missing(purpose: str, package: str, extra: str) -> KdpsError:
     return KdpsError(
         f"{purpose} needs {package}, which is not installed: pip install '{package}', or kdps with "

@@ -176,4 +176,4 @@ class NormAwareOutputLayers(nn.Module):
         """Decoded boxes, (R_i, 4) XYXY pixels of the network input for each image, not clipped."""
         boxes = cat([p.proposal_boxes.tensor for p in proposals])
         decoded = self.box2box_transform.apply_deltas(predictions.deltas, boxes)
-        return list(decoded.split([len(p) for p in proposals]))
+        return list(decoded.split([p.proposal_boxes.tensor.shape[0] for p in proposals]))

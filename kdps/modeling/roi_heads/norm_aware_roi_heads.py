@@ -65,7 +65,7 @@ class NormAwareROIHeads(PersonSearchROIHeads):
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> list[Instances]:
         outputs = self._predict(features, [p.proposal_boxes for p in proposals])
-        counts = [len(p) for p in proposals]
+        counts = [p.proposal_boxes.tensor.shape[0] for p in proposals]
         scores = self._scores(outputs, counts)
         embeddings = outputs.embeddings.split(counts)
         boxes = self.reid_predictor.predict_boxes(outputs, proposals)

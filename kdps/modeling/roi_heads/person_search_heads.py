@@ -161,10 +161,10 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
         """What a box head says of the regions of all images, pooled from the feature maps.
 
         At test time on a CPU a part of them goes through at a time, which changes nothing but the
-        speed and the memory.
+        speed and the memory. When traced, all do: the number of parts would be that of the trace.
         """
         maps = [features[f] for f in self.in_features]
-        if self.training or maps[0].device.type != "cpu":
+        if self.training or maps[0].device.type != "cpu" or torch.jit.is_tracing():
             return box_head(self.pooler(maps, boxes))
         # Once and not for each part.
         maps = [m.contiguous() for m in maps]

@@ -107,7 +107,7 @@ class SeqROIHeads(StagedROIHeads):
     ) -> list[Instances]:
         outputs = self._second_stage(features, [d.pred_boxes for d in detections])
         boxes = self.reid_predictor.predict_boxes(outputs, detections_as_proposals(detections))
-        embeddings = outputs.embeddings.split([len(d) for d in detections])
+        embeddings = outputs.embeddings.split([d.scores.shape[0] for d in detections])
         for d, rows in zip(detections, embeddings, strict=True):
             d.pred_embeddings = rows
         detections, boxes = self._rescore(detections, boxes, outputs)

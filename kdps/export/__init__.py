@@ -1,0 +1,1 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.

@@ -1,0 +1,174 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""Models as ONNX files."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.export.torchscript_patch import patch_builtin_len
+from torch import nn
+from torch.onnx import register_custom_op_symbolic, symbolic_helper, unregister_custom_op_symbolic
+
+from kdps.checkpoint.fingerprint import weights_hash
+from kdps.errors import KdpsError, one_line
+from kdps.export.traceable import INPUT, OUTPUTS, ImageToPersons
+from kdps.utils.requirements import require_onnx, require_onnxruntime
+
+logger = logging.getLogger(__name__)
+
+# Name of the entry of an ONNX file's metadata that holds the hash of its weights.
+WEIGHTS_ENTRY = "kdps_weights_sha256"
+# The first with DeformConv.
+_OPSET = 19
+_DEFORM_CONV = "torchvision::deform_conv2d"
+# Height and width of what is traced; nothing of it stays in the file.
+_TRACED = (256, 384)
+# Sizes that the file is checked with, on noise.
+_CHECKED = ((256, 384), (320, 224), (250, 333))
+# Of scores, embeddings and, in shares of the longer side, boxes.
+_TOLERANCE = 1e-4
+
+
+def export_onnx(model: nn.Module, path: Path) -> None:
+    """Write a model as an ONNX file: see ``ImageToPersons`` for its input and outputs.
+
+    Height, width and the number of persons are free.
+
+    Args:
+        model: prepared to run.
+        path: of the file.
+
+    Raises:
+        KdpsError: the model cannot be exported, or a package is missing.
+    """
+    onnx = require_onnx()
+    traceable = ImageToPersons(model).eval()
+    image = _noise(*_TRACED)
+    try:
+        with torch.no_grad(), patch_builtin_len(), _deform_conv(), warnings.catch_warnings():
+            # Tracing warns of each Python number; the check finds what was lost by one.
+            warnings.simplefilter("ignore")
+            # The exporter by torch.export does not take lengths that depend on the data.
+            torch.onnx.export(
+                traceable,
+                (image.to(model.device),),
+                path,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_axes={
+                    INPUT: {1: "height", 2: "width"},
+                    **{name: {0: "persons"} for name in OUTPUTS},
+                },
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError, TypeError) as error:
+        # Exporters print the whole graph before they say what is wrong.
+        reason = one_line(str(error).strip().splitlines()[-1] if str(error).strip() else error)
+        raise KdpsError(f"{type(model).__name__}: cannot be exported as ONNX ({reason})") from error
+    content = onnx.load(str(path))
+    entry = content.metadata_props.add()
+    entry.key, entry.value = WEIGHTS_ENTRY, weights_hash(model)
+    onnx.save(content, str(path))
+
+
+def check_onnx(model: nn.Module, path: Path, images: Sequence[torch.Tensor] = ()) -> int:
+    """Compare a file with the model that it was made of, by onnxruntime.
+
+    Args:
+        model: the model.
+        path: of the file.
+        images: (3, H, W) network inputs, beside noise of several sizes.
+
+    Returns:
+        The number of persons that were compared.
+
+    Raises:
+        KdpsError: they differ, or a package is missing.
+    """
+    session = open_session(path)
+    traceable, compared = ImageToPersons(model).eval(), 0
+    for image in [*(_noise(*size) for size in _CHECKED), *images]:
+        with torch.no_grad():
+            expected = [value.cpu().numpy() for value in traceable(image.to(model.device))]
+        found = session.run(list(OUTPUTS), {INPUT: image.numpy()})
+        height, width = image.shape[1:]
+        for name, ours, theirs in zip(OUTPUTS, expected, found, strict=True):
+            scale = max(height, width) if name == "boxes" else 1
+            if ours.shape != theirs.shape or np.abs(ours - theirs).max(initial=0) > (
+                _TOLERANCE * scale
+            ):
+                raise KdpsError(
+                    f"{path}: its {name} of an image of {width} x {height} pixels are not those of "
+                    f"the model; {type(model).__name__} cannot be exported"
+                )
+        compared += len(found[1])
+    return compared
+
+
+def open_session(path: Path) -> Any:
+    """An onnxruntime session on the CPU.
+
+    Raises:
+        KdpsError: the file cannot be read, or onnxruntime is missing.
+    """
+    runtime = require_onnxruntime()
+    if not path.is_file():
+        raise KdpsError(f"{path}: does not exist")
+    try:
+        return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    # Its exceptions have no common base but this.
+    except Exception as error:
+        raise KdpsError(f"{path}: cannot be read as ONNX ({one_line(error)})") from error
+
+
+@contextmanager
+def _deform_conv() -> Iterator[None]:
+    """Let the exporter know deformable convolutions, for as long as the context lasts."""
+
+    @symbolic_helper.parse_args(*"vvvvv", *"iiiiiiii", "b")
+    def symbolic(
+        graph: Any,
+        image: Any,
+        weight: Any,
+        offset: Any,
+        mask: Any,
+        bias: Any,
+        stride_y: int,
+        stride_x: int,
+        pad_y: int,
+        pad_x: int,
+        dilation_y: int,
+        dilation_x: int,
+        groups: int,
+        offset_groups: int,
+        use_mask: bool,
+    ) -> Any:
+        inputs = [image, weight, offset, bias, *([mask] if use_mask else [])]
+        return graph.op(
+            "DeformConv",
+            *inputs,
+            strides_i=[stride_y, stride_x],
+            pads_i=[pad_y, pad_x, pad_y, pad_x],
+            dilations_i=[dilation_y, dilation_x],
+            group_i=groups,
+            offset_group_i=offset_groups,
+        )
+
+    register_custom_op_symbolic(_DEFORM_CONV, symbolic, _OPSET)
+    try:
+        yield
+    finally:
+        unregister_custom_op_symbolic(_DEFORM_CONV, _OPSET)
+
+
+def _noise(height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(3, height, width, generator=generator) * 255

@@ -1,0 +1,115 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""ONNX files against the models that they were made of."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import kdps.modeling  # noqa: F401  registers the architectures
+from kdps.checkpoint.fingerprint import weights_hash
+from kdps.errors import KdpsError
+from kdps.export.onnx_file import check_onnx, export_onnx, open_session
+from kdps.export.onnx_model import OnnxModel
+from kdps.modeling.inference import prepare_for_inference
+from kdps.utils.testing import TINY_METHODS, make_image, tiny_cfg
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+SIZES = ((64, 96), (176, 96), (121, 77))
+ALL = (
+    *("MODEL.ALIGNPS.SCORE_THRESH_TEST", 0.0, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
+    # More regions than go through the heads at a time, of which all are kept.
+    *("MODEL.RPN.POST_NMS_TOPK_TEST", 60, "MODEL.RPN.NMS_THRESH", 0.95),
+    *("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.9),
+)
+NOBODY = ("MODEL.ALIGNPS.SCORE_THRESH_TEST", 1.0, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
+
+
+def need_runtime(method: str) -> None:
+    if method == "alignps" and sys.version_info < (3, 11):
+        pytest.skip("onnxruntime for this Python is of before it had DeformConv on the CPU")
+
+
+def make_model(method: str, *opts: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return prepare_for_inference(build_model(tiny_cfg(*TINY_METHODS[method], *opts)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["seqnet", "nae", "alignps"])
+def test_outputs_are_those_of_the_model(method: str, tmp_path: Path) -> None:
+    need_runtime(method)
+    model, path = make_model(method, *ALL), tmp_path / "model.onnx"
+    export_onnx(model, path)
+    exported = OnnxModel(path)
+    assert exported.weights == weights_hash(model)
+    generator = torch.Generator().manual_seed(1)
+    counts = set()
+    for height, width in SIZES:
+        # The original image is twice as large.
+        record = {
+            "image": make_image(height, width, generator),
+            "height": 2 * height,
+            "width": 2 * width,
+        }
+        with torch.no_grad():
+            expected = model([record])[0]["instances"]
+        found = exported([record])[0]["instances"]
+        assert len(found) == len(expected) > 5
+        counts.add(len(found))
+        torch.testing.assert_close(
+            found.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1e-4
+        )
+        for field in ("scores", "pred_embeddings"):
+            torch.testing.assert_close(found.get(field), expected.get(field), rtol=0, atol=1e-4)
+        assert found.image_size == expected.image_size == (2 * height, 2 * width)
+    # No count of the traced image's is in the file, nor one of regions that go together.
+    assert len(counts) > 1
+    assert method == "alignps" or max(counts) > 32
+    assert check_onnx(model, path) > 0
+    # A file of other weights is told.
+    other = make_model(method, *ALL)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    with pytest.raises(KdpsError, match="are not those of the model"):
+        check_onnx(other, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["seqnet", "alignps"])
+def test_nobody_is_nobody(method: str, tmp_path: Path) -> None:
+    need_runtime(method)
+    model, path = make_model(method, *NOBODY), tmp_path / "model.onnx"
+    export_onnx(model, path)
+    assert check_onnx(model, path) == 0
+    boxes, scores, embeddings = open_session(path).run(
+        None, {"image": np.zeros((3, 70, 90), dtype=np.float32)}
+    )
+    assert (len(boxes), len(scores)) == (0, 0)
+    assert embeddings.shape[1] > 0
+
+
+def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KdpsError, match="InclusiveRPN needs the size of the original image"):
+        export_onnx(make_model("oim"), tmp_path / "model.onnx")
+    with pytest.raises(KdpsError, match="Linear detects nobody by itself"):
+        export_onnx(torch.nn.Linear(1, 1), tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(KdpsError, match="none.onnx: does not exist"):
+        OnnxModel(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(KdpsError, match="text.onnx: cannot be read as ONNX") as caught:
+        OnnxModel(tmp_path / "text.onnx")
+    assert len(str(caught.value).splitlines()) == 1
