@@ -45,7 +45,7 @@ class OnnxModel:
 
     def _detect(self, record: dict[str, Any]) -> Instances:
         image = record["image"]
-        found = self._session.run(list(OUTPUTS), {INPUT: image.numpy()})
+        found = self._session.run(list(OUTPUTS), {INPUT: image.float().numpy()})
         boxes, scores, embeddings = map(torch.from_numpy, found)
         size = tuple(image.shape[1:])
         persons = Instances(
