@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parent
 INDEX = ["faiss-cpu>=1.9", "milvus-lite>=3.2", "pymilvus>=3.0"]
 VIDEO = ["av>=14"]
 SERVE = ["gradio>=6.31"]
-# AlignPS needs a DeformConv on the CPU, which onnxruntime has since lately.
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20"]
 
 

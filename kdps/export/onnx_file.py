@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
-from torch.onnx import register_custom_op_symbolic, symbolic_helper, unregister_custom_op_symbolic
 
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.errors import KdpsError, one_line
@@ -25,9 +23,7 @@ logger = logging.getLogger(__name__)
 
 # Name of the entry of an ONNX file's metadata that holds the hash of its weights.
 WEIGHTS_ENTRY = "kdps_weights_sha256"
-# The first with DeformConv.
 _OPSET = 19
-_DEFORM_CONV = "torchvision::deform_conv2d"
 # Height and width of what is traced; nothing of it stays in the file.
 _TRACED = (256, 384)
 # Sizes that the file is checked with, on noise.
@@ -52,7 +48,7 @@ def export_onnx(model: nn.Module, path: Path) -> None:
     traceable = ImageToPersons(model).eval()
     image = _noise(*_TRACED)
     try:
-        with torch.no_grad(), patch_builtin_len(), _deform_conv(), warnings.catch_warnings():
+        with torch.no_grad(), patch_builtin_len(), warnings.catch_warnings():
             # Tracing warns of each Python number; the check finds what was lost by one.
             warnings.simplefilter("ignore")
             # The exporter by torch.export does not take lengths that depend on the data.
@@ -127,46 +123,6 @@ def open_session(path: Path) -> Any:
     # Its exceptions have no common base but this.
     except Exception as error:
         raise KdpsError(f"{path}: cannot be read as ONNX ({one_line(error)})") from error
-
-
-@contextmanager
-def _deform_conv() -> Iterator[None]:
-    """Let the exporter know deformable convolutions, for as long as the context lasts."""
-
-    @symbolic_helper.parse_args(*"vvvvv", *"iiiiiiii", "b")
-    def symbolic(
-        graph: Any,
-        image: Any,
-        weight: Any,
-        offset: Any,
-        mask: Any,
-        bias: Any,
-        stride_y: int,
-        stride_x: int,
-        pad_y: int,
-        pad_x: int,
-        dilation_y: int,
-        dilation_x: int,
-        groups: int,
-        offset_groups: int,
-        use_mask: bool,
-    ) -> Any:
-        inputs = [image, weight, offset, bias, *([mask] if use_mask else [])]
-        return graph.op(
-            "DeformConv",
-            *inputs,
-            strides_i=[stride_y, stride_x],
-            pads_i=[pad_y, pad_x, pad_y, pad_x],
-            dilations_i=[dilation_y, dilation_x],
-            group_i=groups,
-            offset_group_i=offset_groups,
-        )
-
-    register_custom_op_symbolic(_DEFORM_CONV, symbolic, _OPSET)
-    try:
-        yield
-    finally:
-        unregister_custom_op_symbolic(_DEFORM_CONV, _OPSET)
 
 
 def _noise(height: int, width: int) -> torch.Tensor:

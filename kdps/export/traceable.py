@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kdps.errors import KdpsError
+from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.inclusive_rpn import InclusiveRPN
 from kdps.modeling.meta_arch.inference import PersonSearchInference
 
@@ -21,7 +22,8 @@ class ImageToPersons(nn.Module):
         model: in evaluation mode.
 
     Raises:
-        KdpsError: the model does not detect, or depends on more than the pixels.
+        KdpsError: the model does not detect, depends on more than the pixels, or has layers that
+            exported files compute otherwise.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,6 +37,11 @@ class ImageToPersons(nn.Module):
             raise KdpsError(
                 "MODEL.PROPOSAL_GENERATOR.NAME: InclusiveRPN needs the size of the original image "
                 "beside the pixels and cannot be exported"
+            )
+        if any(isinstance(part, DeformableConv) for part in model.modules()):
+            raise KdpsError(
+                f"{type(model).__name__}: has deformable convolutions, of which onnxruntime makes "
+                "other numbers, and cannot be exported"
             )
         self.model = model
 

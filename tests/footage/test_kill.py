@@ -58,7 +58,7 @@ def test_ten_kills_change_nothing(arguments: list[str], tmp_path: Path) -> None:
     # A commit calls the index three times, so that each kind of call is hit. There are 12 commits
     # to be done, of which no build that is killed gets through more than one or two.
     deaths = [
-        {"number": 1 + number % 5, "delay": rng.choice((0.0, rng.uniform(0.0, 0.05)))}
+        {"number": 1 + number % 4, "delay": rng.choice((0.0, rng.uniform(0.0, 0.01)))}
         for number in range(10)
     ]
     jobs = [{"argv": killed, "kill": death} for death in [*deaths, None]]

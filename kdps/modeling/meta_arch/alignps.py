@@ -223,7 +223,7 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
         cells = self._grid(features).boxes(self.device)
         candidates, boxes = [], []
         for i, size in enumerate(images.image_sizes):
-            best = scores[i].topk(_at_most(scores.shape[1], self.test_topk_candidates)).indices
+            best = scores[i].topk(min(self.test_topk_candidates, len(cells))).indices
             best = best[people[i, best] > self.test_score_thresh]
             candidates.append(
                 Instances(
@@ -266,8 +266,3 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
 def _rows(maps: torch.Tensor, channels: int) -> torch.Tensor:
     """(N, C, H, W) maps as (N, H * W, C) float32 rows: half-precision losses lose too much."""
     return permute_to_N_HWA_K(maps, channels).float()
-
-
-def _at_most(count: int | torch.Tensor, most: int) -> int | torch.Tensor:
-    """The smaller of two counts; a tracer, as for ONNX, has a tensor for the length of a row."""
-    return count.clamp(max=most) if isinstance(count, torch.Tensor) else min(count, most)
