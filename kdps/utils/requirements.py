@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -50,12 +51,10 @@ def require_pymilvus() -> ModuleType:
     Raises:
         KdpsError: it or the embedded Milvus Lite is not installed.
     """
-    try:
-        import milvus_lite  # noqa: F401  the client imports it only when it opens a file
-        import pymilvus
-    except ImportError as error:
-        raise _missing("an index", "pymilvus[milvus-lite]", "index") from error
-    return pymilvus
+    what = ("an index", "pymilvus[milvus-lite]", "index")
+    # The client imports it only when it opens a file.
+    _imported("milvus_lite", *what)
+    return _imported("pymilvus", *what)
 
 
 def require_faiss() -> ModuleType:
@@ -64,11 +63,7 @@ def require_faiss() -> ModuleType:
     Raises:
         KdpsError: it is not installed.
     """
-    try:
-        import faiss
-    except ImportError as error:
-        raise _missing("an index in memory", "faiss-cpu", "index") from error
-    return faiss
+    return _imported("faiss", "an index in memory", "faiss-cpu", "index")
 
 
 def require_av() -> ModuleType:
@@ -77,11 +72,7 @@ def require_av() -> ModuleType:
     Raises:
         KdpsError: it is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise _missing("reading videos", "av", "video") from error
-    return av
+    return _imported("av", "reading videos", "av", "video")
 
 
 def require_gradio() -> ModuleType:
@@ -90,11 +81,7 @@ def require_gradio() -> ModuleType:
     Raises:
         KdpsError: it is not installed.
     """
-    try:
-        import gradio
-    except ImportError as error:
-        raise _missing("the page", "gradio", "serve") from error
-    return gradio
+    return _imported("gradio", "the page", "gradio", "serve")
 
 
 def require_onnx() -> ModuleType:
@@ -103,11 +90,7 @@ def require_onnx() -> ModuleType:
     Raises:
         KdpsError: it is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise _missing("exporting", "onnx", "export") from error
-    return onnx
+    return _imported("onnx", "exporting", "onnx", "export")
 
 
 def require_onnxruntime() -> ModuleType:
@@ -116,15 +99,14 @@ def require_onnxruntime() -> ModuleType:
     Raises:
         KdpsError: it is not installed.
     """
+    return _imported("onnxruntime", "an ONNX file", "onnxruntime", "export")
+
+
+def _imported(module: str, purpose: str, package: str, extra: str) -> ModuleType:
     try:
-        import onnxruntime
+        return import_module(module)
     except ImportError as error:
-        raise _missing("an ONNX file", "onnxruntime", "export") from error
-    return onnxruntime
-
-
-def _missing(purpose: str, package: str, extra: str) -> KdpsError:
-    return KdpsError(
-        f"{purpose} needs {package}, which is not installed: pip install '{package}', or kdps with "
-        f"its extra '{extra}'"
-    )
+        raise KdpsError(
+            f"{purpose} needs {package}, which is not installed: pip install '{package}', or kdps "
+            f"with its extra '{extra}'"
+        ) from error
