@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +14,11 @@ from torch import nn
 
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.errors import KdpsError, one_line
+from kdps.export.session import WEIGHTS_ENTRY, open_session
 from kdps.export.traceable import INPUT, OUTPUTS, ImageToPersons
-from kdps.utils.requirements import require_onnx, require_onnxruntime
+from kdps.utils.requirements import require_onnx
 
-logger = logging.getLogger(__name__)
-
-# Name of the entry of an ONNX file's metadata that holds the hash of its weights.
-WEIGHTS_ENTRY = "kdps_weights_sha256"
+# Version of ONNX's operators.
 _OPSET = 19
 # Height and width of what is traced; nothing of it stays in the file.
 _TRACED = (256, 384)
@@ -107,22 +103,6 @@ def check_onnx(model: nn.Module, path: Path, images: Sequence[torch.Tensor] = ()
                 )
         compared += len(found[1])
     return compared
-
-
-def open_session(path: Path) -> Any:
-    """An onnxruntime session on the CPU.
-
-    Raises:
-        KdpsError: the file cannot be read, or onnxruntime is missing.
-    """
-    runtime = require_onnxruntime()
-    if not path.is_file():
-        raise KdpsError(f"{path}: does not exist")
-    try:
-        return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    # Its exceptions have no common base but this.
-    except Exception as error:
-        raise KdpsError(f"{path}: cannot be read as ONNX ({one_line(error)})") from error
 
 
 def _noise(height: int, width: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from kdps.errors import KdpsError
-from kdps.export.onnx_file import WEIGHTS_ENTRY, open_session
+from kdps.export.session import WEIGHTS_ENTRY, open_session
 from kdps.export.traceable import INPUT, OUTPUTS
 
 SUFFIX = ".onnx"
