@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdps.cli import gallery_build
+from kdps.cli import gallery_build, gallery_expire
 
 
 def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
@@ -14,3 +14,4 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
     parser = commands.add_parser("gallery", help=summary, description=summary, epilog=example)
     group = parser.add_subparsers(dest="gallery_command", required=True, metavar="SUBCOMMAND")
     gallery_build.add_parser(group)
+    gallery_expire.add_parser(group)

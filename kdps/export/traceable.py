@@ -23,7 +23,7 @@ class ImageToPersons(nn.Module):
 
     Raises:
         KdpsError: the model does not detect, depends on more than the pixels, or has layers that
-            exported files compute otherwise.
+            exported files cannot have.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -38,10 +38,10 @@ class ImageToPersons(nn.Module):
                 "MODEL.PROPOSAL_GENERATOR.NAME: InclusiveRPN needs the size of the original image "
                 "beside the pixels and cannot be exported"
             )
-        if any(isinstance(part, DeformableConv) for part in model.modules()):
+        if any(isinstance(part, DeformableConv) and not part.plain for part in model.modules()):
             raise KdpsError(
-                f"{type(model).__name__}: has deformable convolutions, of which onnxruntime makes "
-                "other numbers, and cannot be exported"
+                f"{type(model).__name__}: has deformable convolutions with groups, which have "
+                "no counterpart in exported files, and cannot be exported"
             )
         self.model = model
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdps.errors import KdpsError, one_line
+from kdps.footage.moments import Clock
 from kdps.index.base import Matches, ModelIdentity
 from kdps.index.milvus_rows import (
     FIELDS,
@@ -114,6 +115,24 @@ class MilvusIndex:
                 self._client.delete(
                     _SIGHTINGS, filter=is_one_of("source", sources) + late, timeout=_TIMEOUT
                 )
+
+    def remove_selected(self, selection: Selection) -> int:
+        """Remove what a selection is about; what is known of its sources stays.
+
+        Returns:
+            The number of sightings removed.
+        """
+        before = len(self)
+        with self._told():
+            self._load(_SIGHTINGS)
+            self._client.delete(_SIGHTINGS, filter=filter_expression(selection), timeout=_TIMEOUT)
+        return before - len(self)
+
+    def count_undated(self) -> int:
+        """Number of sightings without a date."""
+        with self._told():
+            rows = self._query(_SIGHTINGS, f"clock != {int(Clock.DATE)}", ["count(*)"])
+        return int(rows[0]["count(*)"])
 
     def search(
         self, queries: np.ndarray, top_k: int, selection: Selection = EVERYTHING

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,9 @@ from kdps.index.milvus import MilvusIndex, is_address
 from kdps.utils.output import check_writable
 
 SUFFIX = ".db"
-_OWN_LOCK, _MILVUS_LOCK = "KDPS_LOCK", "LOCK"
+# Name of the file in the folder that kdps locks.
+OWN_LOCK = "KDPS_LOCK"
+_MILVUS_LOCK = "LOCK"
 _LOOK_AGAIN = 0.05
 
 
@@ -37,14 +40,15 @@ def open_index(
     """
     with ExitStack() as stack:
         if not is_address(where):
-            _check_file(Path(where), identity is not None)
-            stack.enter_context(_hold(Path(where), patience))
+            check_file(Path(where), may_make=identity is not None)
+            stack.enter_context(hold_file(Path(where), patience))
         index = MilvusIndex(where, identity)
         stack.callback(index.close)
         yield index
 
 
-def _check_file(path: Path, may_make: bool) -> None:
+def check_file(path: Path, *, may_make: bool) -> None:
+    """Check the place of a local index, and that one is there unless it may be made."""
     if path.suffix != SUFFIX:
         raise KdpsError(
             f"--index: {path} is neither a local file that ends in {SUFFIX} nor the address of a "
@@ -59,7 +63,7 @@ def _check_file(path: Path, may_make: bool) -> None:
     check_writable(path)
 
 
-def _hold(path: Path, patience: float) -> ExitStack:
+def hold_file(path: Path, patience: float) -> ExitStack:
     """Hold an index file, which Milvus Lite keeps a folder for, until the result is closed.
 
     Milvus Lite does not wait, and refuses with a trace. So processes of kdps wait for a lock of
@@ -69,7 +73,11 @@ def _hold(path: Path, patience: float) -> ExitStack:
     try:
         path.mkdir(exist_ok=True)
         with ExitStack() as stack:
-            _lock(stack.enter_context(open(path / _OWN_LOCK, "ab")), path, deadline)
+            own = stack.enter_context(open(path / OWN_LOCK, "ab"))
+            _lock(own, path, deadline)
+            if not os.path.samestat(os.fstat(own.fileno()), (path / OWN_LOCK).stat()):
+                # Whoever held it put another folder in its place.
+                return hold_file(path, deadline - time.monotonic())
             if (path / _MILVUS_LOCK).exists():
                 with open(path / _MILVUS_LOCK, "rb+") as foreign:
                     _lock(foreign, path, deadline)

@@ -22,9 +22,12 @@ def deform_convolution(
         gradients: whether they will be asked for.
         plain: without groups.
     """
-    # torchvision's gradients take three to four times as long on a CPU.
-    on_cpu = device_type == "cpu" and gradients and plain
-    return sampled_deform_conv2d if on_cpu else deform_conv2d
+    if not plain:
+        return deform_conv2d
+    # torchvision's gradients take three to four times as long on a CPU, and its operator has no
+    # counterpart in ONNX files.
+    sampled = (device_type == "cpu" and gradients) or torch.onnx.is_in_onnx_export()
+    return sampled_deform_conv2d if sampled else deform_conv2d
 
 
 def detectron2_is_compiled() -> bool:

@@ -109,6 +109,55 @@ def test_build_goes_on_and_adds(
     assert not np.isin(black.embeddings, copied.embeddings).all()
 
 
+def test_expiry(build: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "footage.db"
+    assert build(start="2024-05-01T10:00:00") == 0
+    before = rows_of(path)
+    expire = runner("gallery expire", index=path)
+    assert expire(before="2024-05-01T10:00:02", camera="door") == 0
+    rows = rows_of(path)
+    gone = (before.cameras == "door") & (before.times < 1714557602 * 1_000_000)
+    assert 0 < gone.sum() < len(before)
+    assert sorted(rows.keys.tolist()) == sorted(before.keys[~gone].tolist())
+    assert (
+        f"Removed {gone.sum()} persons seen before 2024-05-01T10:00:02" in capsys.readouterr().out
+    )
+    # A later build does not bring them back.
+    assert build(start="2024-05-01T10:00:00") == 0
+    assert "5 sources were in the index already" in capsys.readouterr().out
+    assert len(rows_of(path)) == len(rows)
+    assert expire(keep_days=30) == 0
+    assert f"{path} holds 0." in capsys.readouterr().out
+
+
+def test_expiry_of_what_has_no_date(
+    build: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build() == 0
+    expire = runner("gallery expire", index=tmp_path / "footage.db")
+    assert expire(keep_days=0) == 0
+    out = capsys.readouterr().out
+    assert "Removed 0 persons" in out
+    assert "of them have no date and never expire" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep_days": -1}, "--keep-days: must be 0 or more, not -1"),
+        ({"keep_days": 1e9}, "--keep-days: 1e\\+09 is before all dates"),
+        ({"before": "yesterday"}, "--before: 'yesterday' is neither a date"),
+        ({"before": "0:10"}, "--before: '0:10' is no date, such as 2024-05-01"),
+    ],
+)
+def test_faults_of_expiry(
+    options: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runner("gallery expire", index=tmp_path / "footage.db")(**options) != 0
+    (line,) = errors_of(capsys)
+    assert re.search(message, line)
+
+
 def test_shards_fill_one_index(build: Run, tmp_path: Path) -> None:
     assert build() == 0
     for shard in ("1/2", "2/2"):

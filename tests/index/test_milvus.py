@@ -3,12 +3,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from footage import make_sightings
-from milvus_lite.adapter.grpc.server import start_server_in_thread
 
 from kdps.errors import KdpsError
 from kdps.index.base import ModelIdentity
@@ -115,14 +113,6 @@ def test_a_file_is_open_in_one_process_at_a_time(where: str) -> None:
         holder.stdin.close()
         with open_index(where, patience=60) as index:
             assert len(index) == 0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple]:
-    server, database, port = start_server_in_thread(str(tmp_path / "server"))
-    yield server, f"http://127.0.0.1:{port}"
-    server.stop(grace=0)
-    database.close()
 
 
 def test_a_server_by_its_address(server: tuple, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import detectron2
 import pytest
+import torch
 from torchvision.ops import deform_conv2d
 
 from kdps.layers.operators import (
@@ -28,6 +29,15 @@ from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 )
 def test_deformable_convolution(device: str, gradients: bool, plain: bool, sampled: bool) -> None:
     chosen = deform_convolution(device, gradients=gradients, plain=plain)
+    assert chosen is (sampled_deform_conv2d if sampled else deform_conv2d)
+
+
+@pytest.mark.parametrize(("plain", "sampled"), [(True, True), (False, False)])
+def test_deformable_convolution_in_an_onnx_file(
+    monkeypatch: pytest.MonkeyPatch, plain: bool, sampled: bool
+) -> None:
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    chosen = deform_convolution("cuda", gradients=False, plain=plain)
     assert chosen is (sampled_deform_conv2d if sampled else deform_conv2d)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from detectron2.structures import Boxes, pairwise_point_box_distance
 
@@ -22,14 +20,18 @@ class CellGrid:
 
     def boxes(self, device: torch.device) -> torch.Tensor:
         """(H * W, 4) XYXY pixels of the network input; their centres are FCOS's points."""
-        x = torch.arange(self.width, device=device).float().repeat(self.height)
-        y = torch.arange(self.height, device=device).float().repeat_interleave(self.width)
-        return torch.stack([x, y, x + 1, y + 1], dim=1) * self.stride
+        x = torch.arange(self.width, device=device).float().expand(self.height, -1)
+        y = torch.arange(self.height, device=device).float()[:, None].expand(-1, self.width)
+        return torch.stack([x, y, x + 1, y + 1], dim=2).flatten(0, 1) * self.stride
 
     def covered(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns that an image of this height and width reaches; the rest is padding."""
-        rows, columns = (math.ceil(side / self.stride) for side in size)
-        return min(rows, self.height), min(columns, self.width)
+        """Rows and columns that an image of this height and width reaches; the rest is padding.
+
+        They are tensors if the size is one, as it is for exporters.
+        """
+        height, width = size
+        # math.ceil would leave a fixed number in an exported file.
+        return (height + self.stride - 1) // self.stride, (width + self.stride - 1) // self.stride
 
     def index_of(self, points: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Cells that hold given points.
@@ -44,7 +46,8 @@ class CellGrid:
         """
         rows, columns = self.covered(size)
         cells = (points / self.stride).floor().long()
-        x, y = cells[:, 0].clamp(0, columns - 1), cells[:, 1].clamp(0, rows - 1)
+        x = cells[:, 0].clamp(0, min(columns, self.width) - 1)
+        y = cells[:, 1].clamp(0, min(rows, self.height) - 1)
         return y * self.width + x
 
 

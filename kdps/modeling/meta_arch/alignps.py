@@ -223,7 +223,7 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
         cells = self._grid(features).boxes(self.device)
         candidates, boxes = [], []
         for i, size in enumerate(images.image_sizes):
-            best = scores[i].topk(min(self.test_topk_candidates, len(cells))).indices
+            best = scores[i].argsort(descending=True)[: self.test_topk_candidates]
             best = best[people[i, best] > self.test_score_thresh]
             candidates.append(
                 Instances(

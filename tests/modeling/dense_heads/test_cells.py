@@ -22,8 +22,6 @@ def test_what_an_image_reaches():
     assert grid.covered((64, 96)) == (8, 12)
     assert grid.covered((57, 41)) == (8, 6)
     assert grid.covered((56, 40)) == (7, 5)
-    # A backbone may make fewer cells than there are strides.
-    assert CellGrid(7, 12, stride=8).covered((64, 96)) == (7, 12)
 
 
 def test_cells_that_hold_points():
@@ -32,6 +30,8 @@ def test_cells_that_hold_points():
     # The image reaches 5 columns and 6 rows.
     assert grid.index_of(points, (48, 40)).tolist() == [0, 12, 2 * 12 + 4, 2 * 12, 5 * 12 + 4]
     assert grid.index_of(torch.zeros(0, 2), (48, 40)).tolist() == []
+    # A backbone may make fewer cells than the image reaches.
+    assert CellGrid(7, 12, stride=8).index_of(points[-1:], (64, 96)).tolist() == [6 * 12 + 11]
 
 
 @pytest.mark.parametrize(
