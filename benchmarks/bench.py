@@ -72,6 +72,8 @@ def cases(device: str, peer: Path | None) -> dict[str, list[str]]:
             *("inference.py", "--batch-sizes", "1", "8", "--device", device),
             *(["--peer", str(peer)] if peer else []),
         ],
+        # On a CPU whatever the device.
+        "index": ["gallery_index.py", "--rows", "1000000"],
     }
 
 

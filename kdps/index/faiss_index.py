@@ -109,6 +109,11 @@ class FaissIndex:
         ids = np.flatnonzero(self._current())
         yield self._with_embeddings(self._columns().take(ids), ids)
 
+    def size_in_bytes(self) -> int:
+        """Of what FAISS holds: vectors or codes, lists and code books."""
+        self._take_in()
+        return 0 if self._index is None else len(self._faiss.serialize_index(self._index))
+
     def _columns(self) -> Sightings:
         if len(self._parts) > 1:
             self._parts = [concatenate(self._parts)]

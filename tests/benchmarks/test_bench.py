@@ -47,7 +47,13 @@ def ran(monkeypatch):
 
 def test_the_page_is_written_from_what_was_measured(root, ran, capsys):
     assert bench.main([]) == 1
-    assert ran == ["distillation.py", "distillation.py", "loading.py", "inference.py"]
+    assert ran == [
+        "distillation.py",
+        "distillation.py",
+        "loading.py",
+        "inference.py",
+        "gallery_index.py",
+    ]
     assert capsys.readouterr().out.splitlines()[-1].endswith("failed, see above: inference_cpu")
     lines = (root / bench.PAGE).read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
