@@ -33,6 +33,7 @@ SEEDS = (0, 1)
 # demonstration's.
 ITERATIONS = {
     "alignps_tiny": 8600,
+    "coat_tiny": 2050,
     "nae_plus_tiny": 2900,
     "nae_tiny": 1800,
     "oim_tiny": 3000,
