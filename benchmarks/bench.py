@@ -73,6 +73,10 @@ def cases(device: str, peer: Path | None) -> dict[str, list[str]]:
             *(["--peer", str(peer)] if peer else []),
         ],
         # On a CPU whatever the device.
+        "export": [
+            *("export.py", "--config-file", "configs/PRW/seqnet_R_50_C4.yaml"),
+            "configs/PRW/alignps_R_50.yaml",
+        ],
         "index": ["gallery_index.py", "--rows", "1000000"],
     }
 

@@ -13,8 +13,12 @@ from kdps.utils.requirements import require_onnxruntime
 WEIGHTS_ENTRY = "kdps_weights_sha256"
 
 
-def open_session(path: Path) -> Any:
+def open_session(path: Path, threads: int = 0) -> Any:
     """An onnxruntime session on the CPU.
+
+    Args:
+        path: of the file.
+        threads: that compute; 0 leaves their number to onnxruntime.
 
     Raises:
         KdpsError: the file cannot be read, or onnxruntime is missing.
@@ -22,8 +26,10 @@ def open_session(path: Path) -> Any:
     runtime = require_onnxruntime()
     if not path.is_file():
         raise KdpsError(f"{path}: does not exist")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # Its exceptions have no common base but this.
     except Exception as error:
         raise KdpsError(f"{path}: cannot be read as ONNX ({one_line(error)})") from error
