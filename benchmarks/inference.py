@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -241,7 +241,10 @@ def _peak_alone(side: str) -> float:
 def _peak(device: str) -> float:
     """Largest memory so far: of the process, or on the GPU."""
     if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        # getrusage would tell the parent's peak if that was larger.
+        status = Path("/proc/self/status").read_text()
+        (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kilobytes) / 2**20
     return torch.cuda.max_memory_allocated() / 2**30
 
 

@@ -17,7 +17,9 @@ _EXAMPLE = """examples:
   kdps gallery expire --index footage.db --keep-days 30
   kdps gallery expire --index http://localhost:19530 --camera yard --before 2024-05-01
 
-Every day, by cron, before the build: 0 3 * * *  kdps gallery expire --index ... --keep-days 30"""
+Every day, by cron, after the build: 0 3 * * *  kdps gallery expire --index ... --keep-days 30"""
+# Seconds that it waits for a build to end, or for the page to be closed.
+_PATIENCE = 600.0
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -27,8 +29,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "expire",
         "remove the persons that were seen too long ago from an index",
         _EXAMPLE,
-        "Remove the persons that were seen before a date from an index: embeddings, boxes, times "
-        "and paths. The footage itself is left alone, and is not looked at again by a later build.",
+        "Remove the persons that were seen before a date from an index: their embeddings, boxes "
+        "and times. The footage itself is left alone; its paths stay in the index, so that a later "
+        "build does not look at it again.",
     )
     parser.add_argument(
         "--index",
@@ -64,10 +67,12 @@ def run(args: argparse.Namespace) -> None:
     limit = _limit(args)
     # The end of a selection is part of it.
     selection = Selection(cameras=tuple(args.camera), end=limit.later(-1))
-    done = expire(args.index, selection)
-    sys.stdout.write(
-        f"Removed {done.removed} persons seen before {limit}; {args.index} holds {done.left}.\n"
-    )
+    try:
+        told = f"persons seen before {limit}"
+    except OverflowError as error:
+        raise KdpsError(f"--before: {args.before} is outside of all dates in UTC") from error
+    done = expire(args.index, selection, _PATIENCE)
+    sys.stdout.write(f"Removed {done.removed} {told}; {args.index} holds {done.left}.\n")
     if done.undated:
         sys.stdout.write(
             f"{done.undated} of them have no date and never expire; build with --start, or with a "

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdps.errors import KdpsError
 from kdps.index.milvus import MilvusIndex, is_address
 from kdps.index.opening import OWN_LOCK, SUFFIX, check_file, hold_file
 from kdps.index.selection import Selection
+from kdps.utils.exchange import exchange
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,16 @@ class Expired:
     undated: int
 
 
-def expire(where: str, selection: Selection) -> Expired:
+def expire(where: str, selection: Selection, patience: float = 0.0) -> Expired:
     """Remove sightings from an index.
 
-    What is known of their sources stays, so that no build looks at them again.
+    What is known of their sources (path, camera, size, date) stays, so that no build looks at them
+    again.
 
     Args:
         where: of the index, see ``open_index``.
         selection: what is removed.
+        patience: seconds to wait for another process to close a local file.
 
     Raises:
         KdpsError: the index cannot be opened or written.
@@ -43,38 +48,53 @@ def expire(where: str, selection: Selection) -> Expired:
     if is_address(where):
         with closing(MilvusIndex(where)) as index:
             return _remove(index, selection)
-    return _expire_file(Path(where), selection)
+    check_file(Path(where), may_make=False)
+    # A link is not what is to be replaced.
+    path = Path(where).resolve()
+    try:
+        with hold_file(path, patience):
+            return _expire_file(path, selection)
+    except OSError as error:
+        raise KdpsError(f"{where}: what has expired stays ({error.strerror})") from error
 
 
 def _expire_file(path: Path, selection: Selection) -> Expired:
     """In a local file Milvus Lite only marks what is removed, for how long nobody can say. So what
-    is left is written into a new file, which takes the place of the old one. Interrupted at any
-    moment, it is done by the next call.
+    is left is written into a new one, and the two change places at once: at every moment there is a
+    whole index. Interrupted, all is done by the next call.
     """
-    fresh, stale = (path.with_name(path.stem + end + SUFFIX) for end in (".rewritten", ".expired"))
-    if stale.exists() and fresh.exists() and not path.exists():
-        fresh.replace(path)
-    check_file(path, may_make=False)
-    with hold_file(path, patience=0.0):
-        interrupted = fresh.exists()
-        for rest in (fresh, stale):
-            shutil.rmtree(rest, ignore_errors=True)
+    other = path.with_name(f".{path.stem}.kdps-expiry{SUFFIX}")
+    with closing(MilvusIndex(str(path))) as index:
+        interrupted = other.exists()
+        if interrupted:
+            shutil.rmtree(other)
         # Tells that what was marked may be there still.
-        fresh.mkdir()
-        with closing(MilvusIndex(str(path))) as index:
-            done = _remove(index, selection)
-            rewrite = done.removed or interrupted
-            if rewrite:
-                (fresh / OWN_LOCK).touch()
-                with closing(MilvusIndex(str(fresh), index.identity)) as copy:
-                    for part in index.scan():
-                        copy.upsert(part)
-                    copy.record(index.sources())
+        other.mkdir()
+        done = _remove(index, selection)
+        rewrite = done.removed or interrupted
         if rewrite:
-            path.replace(stale)
-            fresh.replace(path)
-        shutil.rmtree(stale if rewrite else fresh)
+            (other / OWN_LOCK).touch()
+            with closing(MilvusIndex(str(other), index.identity)) as copy:
+                for part in index.scan():
+                    copy.upsert(part)
+                copy.record(index.sources())
+            _check(other, done.left, len(index.sources()))
+    if rewrite:
+        # Milvus Lite leaves writing to the system.
+        os.sync()
+        exchange(path, other)
+    shutil.rmtree(other)
     return done
+
+
+def _check(copied: Path, sightings: int, sources: int) -> None:
+    with closing(MilvusIndex(str(copied))) as copy:
+        found = len(copy), len(copy.sources())
+    if found != (sightings, sources):
+        raise KdpsError(
+            f"{copied}: has {found[0]} persons of {found[1]} sources where {sightings} of "
+            f"{sources} were written; the index is left as it was"
+        )
 
 
 def _remove(index: MilvusIndex, selection: Selection) -> Expired:

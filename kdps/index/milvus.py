@@ -35,7 +35,8 @@ TOKEN_VARIABLE = "KDPS_INDEX_TOKEN"
 _SIGHTINGS, _SOURCES = "kdps_sightings", "kdps_sources"
 # Name of the record that holds the identity of the model; no path is like it.
 _MODEL = "kdps://model"
-_SCAN_ROWS = 1000
+# Milvus Lite looks at all rows for each part of a scan, so that small ones are slow.
+_SCAN_ROWS = 10_000
 _TIMEOUT = 120.0
 
 
@@ -87,9 +88,7 @@ class MilvusIndex:
             server_manager_instance.release_server(self.where)
 
     def __len__(self) -> int:
-        with self._told():
-            rows = self._query(_SIGHTINGS, "", ["count(*)"])
-        return int(rows[0]["count(*)"])
+        return self._count("")
 
     def upsert(self, sightings: Sightings) -> None:
         """Add sightings; those whose keys are there already are replaced.
@@ -121,18 +120,21 @@ class MilvusIndex:
 
         Returns:
             The number of sightings removed.
+
+        Raises:
+            KdpsError: the selection is of everything, or Milvus fails.
         """
-        before = len(self)
+        condition = filter_expression(selection)
+        if not condition:
+            raise KdpsError(f"{self.where}: everything would be removed; delete the index instead")
+        removed = self._count(condition)
         with self._told():
-            self._load(_SIGHTINGS)
-            self._client.delete(_SIGHTINGS, filter=filter_expression(selection), timeout=_TIMEOUT)
-        return before - len(self)
+            self._client.delete(_SIGHTINGS, filter=condition, timeout=_TIMEOUT)
+        return removed
 
     def count_undated(self) -> int:
         """Number of sightings without a date."""
-        with self._told():
-            rows = self._query(_SIGHTINGS, f"clock != {int(Clock.DATE)}", ["count(*)"])
-        return int(rows[0]["count(*)"])
+        return self._count(f"clock != {int(Clock.DATE)}")
 
     def search(
         self, queries: np.ndarray, top_k: int, selection: Selection = EVERYTHING
@@ -263,6 +265,11 @@ class MilvusIndex:
         if name not in self._loaded:
             self._client.load_collection(name, timeout=_TIMEOUT)
             self._loaded.add(name)
+
+    def _count(self, condition: str) -> int:
+        with self._told():
+            rows = self._query(_SIGHTINGS, condition, ["count(*)"])
+        return int(rows[0]["count(*)"])
 
     def _query(self, name: str, condition: str, fields: list[str]) -> list[dict[str, Any]]:
         self._load(name)

@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 import kdps.modeling  # noqa: F401  registers the architectures
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.errors import KdpsError
-from kdps.export.onnx_file import check_onnx, export_onnx, open_session
+from kdps.export.onnx_file import _unlike, check_onnx, export_onnx, open_session
 from kdps.export.onnx_model import OnnxModel
 from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.inference import prepare_for_inference
@@ -116,6 +116,33 @@ def test_nobody_is_nobody(tmp_path: Path) -> None:
     )
     assert (len(boxes), len(scores)) == (0, 0)
     assert embeddings.shape[1] > 0
+
+
+def outputs(boxes: list[list[float]], scores: list[float]) -> list[np.ndarray]:
+    embeddings = np.eye(len(scores), 4, dtype=np.float32)
+    return [np.array(boxes, np.float32), np.array(scores, np.float32), embeddings]
+
+
+def test_what_is_alike() -> None:
+    box, other = [1.0, 2.0, 30.0, 40.0], [5.0, 2.0, 30.0, 40.0]
+    mine = outputs([box, other, box], [0.9, 0.8, 0.7])
+    assert _unlike(mine, mine, 100) is None
+    assert _unlike(mine, [column[[2, 0, 1]] for column in mine], 100) is None
+    assert _unlike(mine, [column[:2] for column in mine], 100) == "boxes"
+    assert _unlike(mine, outputs([box, box, box], [0.9, 0.8, 0.7]), 100) == "boxes"
+    assert _unlike(mine, outputs([box, other, box], [0.9, 0.8, 0.6]), 100) == "scores"
+    assert _unlike(mine, [*mine[:2], np.roll(mine[2], 1, axis=0)], 100) == "embeddings"
+    nothing = outputs(np.zeros((0, 4)), [])
+    assert _unlike(nothing, nothing, 100) is None
+    assert _unlike(nothing, mine, 100) == "boxes"
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_what_is_no_number_is_never_alike(column: int) -> None:
+    mine = outputs([[1.0, 2.0, 30.0, 40.0]], [0.9])
+    broken = [values.copy() for values in mine]
+    broken[column][0] = np.nan
+    assert _unlike(mine, broken, 100) is not None
 
 
 def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_nothing_to_remove(where: str) -> None:
     assert len(rows_of(where)) == 8
 
 
-@pytest.mark.parametrize("moment", ["copying", "first rename", "second rename"])
+@pytest.mark.parametrize("moment", ["copying", "exchange", "clearing"])
 def test_interrupted(where: str, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class InterruptedHereError(Exception):
         pass
@@ -85,27 +85,61 @@ def test_interrupted(where: str, moment: str, monkeypatch: pytest.MonkeyPatch) -
     def stop(*_: object) -> None:
         raise InterruptedHereError
 
-    renames: list[Path] = []
-    rename = Path.replace
-
-    def maybe(self: Path, target: Path) -> Path:
-        renames.append(self)
-        if len(renames) == (1 if moment == "first rename" else 2):
-            stop()
-        return rename(self, target)
-
     with monkeypatch.context() as patch:
         if moment == "copying":
             patch.setattr(MilvusIndex, "scan", stop)
+        elif moment == "exchange":
+            patch.setattr(expiry, "exchange", stop)
         else:
-            patch.setattr(expiry.Path, "replace", maybe)
+            patch.setattr(expiry.shutil, "rmtree", stop)
         with pytest.raises(InterruptedHereError):
             expire(where, OLD)
-    done = expire(where, OLD)
-    assert (done.left, done.undated) == (6, 3)
+    # Whoever comes in between finds all that is left.
+    with open_index(where, IDENTITY) as index:
+        assert len(index) == 6
+        index.upsert(dated(1, source="/footage/new.mp4"))
+    done = expire(where, Selection(end=Moment(Clock.DATE, -1)))
+    assert (done.left, done.undated) == (7, 3)
     assert not any(key.encode() in bytes_of(where) for key in dated(5).keys[:2])
     assert [path.name for path in Path(where).parent.iterdir()] == ["index.db"]
+    assert len(rows_of(where)) == 7
+
+
+def test_a_copy_that_is_not_whole_replaces_nothing(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusIndex, "scan", lambda _: iter([dated(1)]))
+        with pytest.raises(KdpsError, match="has 1 persons of 1 sources where 6 of 1 were written"):
+            expire(where, OLD)
     assert len(rows_of(where)) == 6
+
+
+def test_behind_a_link(where: str, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(where)
+    assert expire(str(link), OLD).left == 6
+    assert link.is_symlink()
+    assert not any(key.encode() in bytes_of(where) for key in dated(5).keys[:2])
+    assert len(rows_of(str(link))) == 6
+
+
+def test_a_file_system_that_cannot(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expiry, "exchange", refuse)
+        with pytest.raises(KdpsError, match=r"index.db: what has expired stays \(Invalid argument"):
+            expire(where, OLD)
+    assert len(rows_of(where)) == 6
+
+
+def test_everything_is_not_removed_by_mistake(where: str) -> None:
+    with pytest.raises(KdpsError, match="everything would be removed"):
+        expire(where, Selection())
+    assert len(rows_of(where)) == 8
 
 
 def test_a_server(server: tuple) -> None:
@@ -120,4 +154,8 @@ def test_an_index_in_use_and_none(where: str, tmp_path: Path) -> None:
         expire(where, OLD)
     with pytest.raises(KdpsError, match="none.db does not exist"):
         expire(str(tmp_path / "none.db"), OLD)
+    (tmp_path / "photos.db").mkdir()
+    with pytest.raises(KdpsError, match="holds no gallery"):
+        expire(str(tmp_path / "photos.db"), OLD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.db", "photos.db"]
     assert len(rows_of(where)) == 8
