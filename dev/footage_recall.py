@@ -49,7 +49,7 @@ def main() -> None:
     predictor = PersonSearchPredictor(cfg)
     rows = []
     with open_index(args.index) as index:
-        sightings = concatenate(list(index.scan()))
+        sightings = of_video(concatenate(list(index.scan())), args.video)
         whom = label(sightings, truth, args.truth_rate)
         for frame in VideoReader(args.video).frames(rate=1.0):
             number = round(frame.microseconds / _SECOND * args.truth_rate) + 1
@@ -62,6 +62,8 @@ def main() -> None:
             later = Moment(Clock.RECORDING, frame.microseconds).later(round(args.gap * _SECOND))
             for pid, vector in zip(pids, embeddings.cpu().numpy(), strict=True):
                 rows += _row(index, vector, pid, later, (sightings, whom), args.top_k)
+    if not rows:
+        raise SystemExit("footage_recall: error: no annotated person of that time is seen later")
     found = {
         "queries": len(rows),
         "persons": len({row["pid"] for row in rows}),
@@ -82,12 +84,25 @@ def read_truth(path: Path, scale: float) -> Truth:
     """Rows of MOTChallenge (frame, identity, left, top, width, height, ...), boxes scaled."""
     people: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for row in np.loadtxt(path, delimiter=",", ndmin=2):
+        # The seventh column is 0 for what is not to be counted.
+        if len(row) > 6 and not row[6]:
+            continue
         box = row[2:6] * scale
         people[int(row[0])].append((int(row[1]), np.concatenate([box[:2], box[:2] + box[2:]])))
     return {
         frame: (np.array([pid for pid, _ in own]), np.stack([box for _, box in own]))
         for frame, own in people.items()
     }
+
+
+def of_video(sightings: Sightings, video: Path) -> Sightings:
+    """Those of one video, whose times count from its beginning."""
+    own = sightings.take(sightings.sources == str(video.resolve()))
+    if not len(own):
+        raise SystemExit(f"footage_recall: error: the index has nothing of {video.resolve()}")
+    if (own.clocks != Clock.RECORDING).any():
+        raise SystemExit(f"footage_recall: error: {video} has dates; build it without --start")
+    return own
 
 
 def label(sightings: Sightings, truth: Truth, rate: float) -> np.ndarray:
@@ -123,7 +138,8 @@ def _row(
         return []
     (matches,) = index.search(vector[None], top_k, Selection(start=later))
     identity = dict(zip(sightings.keys.tolist(), whom.tolist(), strict=True))
-    right = [identity[key] == pid for key in matches.sightings.keys.tolist()]
+    # The index may have other footage, in which nobody is annotated.
+    right = [identity.get(key, NOBODY) == pid for key in matches.sightings.keys.tolist()]
     most = min(top_k, wanted)
     expected = len(right) * wanted / int(searched.sum())
     recall, chance = sum(right) / most, expected / most
@@ -131,7 +147,7 @@ def _row(
 
 
 def _mean(rows: list[dict[str, float]], name: str) -> float:
-    return float(np.mean([row[name] for row in rows])) if rows else float("nan")
+    return float(np.mean([row[name] for row in rows]))
 
 
 def _parse() -> argparse.Namespace:

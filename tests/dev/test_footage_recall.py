@@ -1,9 +1,10 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from footage_recall import NOBODY, _row, label, read_truth
+from footage_recall import NOBODY, _row, label, of_video, read_truth
 
 from kdps.footage.moments import Clock, Moment
 from kdps.index.base import ModelIdentity
@@ -18,7 +19,7 @@ def truth(tmp_path):
     """Person 7 in frames 1 to 21, moving right; person 8 in frame 11 only."""
     path = tmp_path / "gt.txt"
     rows = [f"{i},7,{10 * i},20,20,40,1,1,1" for i in range(1, 22)]
-    path.write_text("\n".join([*rows, "11,8,300,20,20,40,1,1,1"]) + "\n")
+    path.write_text("\n".join([*rows, "11,8,300,20,20,40,1,1,1", "11,9,0,0,9,9,0,1,1"]) + "\n")
     return read_truth(path, 0.5)
 
 
@@ -55,3 +56,13 @@ def test_recall_of_what_comes_later(truth):
     # Two of the three that are searched are wanted, and one of the two hits.
     assert row == {"pid": 7, "recall": 0.5, "chance": pytest.approx(2 / 3), "first": 1.0}
     assert _row(index, query, 8, later, (sightings, whom), 2) == []
+
+
+def test_other_footage_and_other_clocks_are_no_evidence():
+    sightings = seen([5, 10, 15, 30])
+    assert len(of_video(sightings, Path("/footage/a.mp4"))) == 1
+    with pytest.raises(SystemExit, match="nothing of /footage/b.mp4"):
+        of_video(sightings, Path("/footage/b.mp4"))
+    dated = replace(sightings, clocks=np.full(1, Clock.DATE, dtype=np.int8))
+    with pytest.raises(SystemExit, match="build it without --start"):
+        of_video(dated, Path("/footage/a.mp4"))

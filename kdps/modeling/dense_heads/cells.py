@@ -27,6 +27,8 @@ class CellGrid:
     def covered(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns that an image of this height and width reaches; the rest is padding.
 
+        They may be more than the map has, if the backbone rounds down; a slice does not mind.
+
         They are tensors if the size is one, as it is for exporters.
         """
         height, width = size

@@ -223,6 +223,7 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
         cells = self._grid(features).boxes(self.device)
         candidates, boxes = [], []
         for i, size in enumerate(images.image_sizes):
+            # topk would leave the number of cells of one image in an exported file.
             best = scores[i].argsort(descending=True)[: self.test_topk_candidates]
             best = best[people[i, best] > self.test_score_thresh]
             candidates.append(

@@ -27,9 +27,10 @@ _REGIONS = "_roi"
 class ROIAlignPS(AlignPS):
     """ "Efficient Person Search: An Anchor-Free Approach" (Yan et al., 2021), ROI-AlignPS.
 
-    AlignPS with the heads of NAE beside it, on a map of the backbone, as in the public code. In
-    training they get proposals of an RPN; at test time the boxes that AlignPS finds. An embedding
-    is that of the cell and that of the region, joined and divided by the root of 2.
+    AlignPS with the heads of NAE beside it, on MODEL.ROI_HEADS.IN_FEATURES: a map of the trunk, as
+    in the public code, or one of the neck. In training they get proposals of an RPN; at test time
+    the boxes that AlignPS finds. An embedding is that of the cell and that of the region, joined
+    and divided by the root of 2.
     """
 
     @configurable
