@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def export_onnx(model: nn.Module, path: Path) -> None:
     traceable = ImageToPersons(model).eval()
     image = _noise(*_TRACED)
     try:
-        with torch.no_grad(), patch_builtin_len(), warnings.catch_warnings():
+        with torch.no_grad(), patch_builtin_len(_parts_of_models()), warnings.catch_warnings():
             # Tracing warns of each Python number; the check finds what was lost by one.
             warnings.simplefilter("ignore")
             # The exporter by torch.export does not take lengths that depend on the data.
@@ -129,6 +130,11 @@ def _unlike(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], side: i
         if not np.abs(ours - theirs[partners]).max() <= _TOLERANCE * scale:
             return name
     return None
+
+
+def _parts_of_models() -> list[str]:
+    """Modules whose ``len`` has to be traced, beside Detectron2's own."""
+    return [name for name in sys.modules if name.startswith("kdps.modeling.")]
 
 
 def _noise(height: int, width: int) -> torch.Tensor:

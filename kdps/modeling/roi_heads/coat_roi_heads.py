@@ -139,7 +139,7 @@ class CoatROIHeads(StagedROIHeads):
         boxes = self.reid_predictors[-1].predict_boxes(
             outputs[-1], detections_as_proposals(detections)
         )
-        embeddings = _join(outputs).split([d.scores.shape[0] for d in detections])
+        embeddings = _join(outputs).split([len(d) for d in detections])
         for detection, rows in zip(detections, embeddings, strict=True):
             detection.pred_embeddings = rows
         return refine_detections(detections, boxes, self.test_nms_thresh, self.test_topk_per_image)

@@ -131,8 +131,7 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
         Returns:
             For each image (R_i, D) rows of unit length, in the order of the boxes.
         """
-        # len() would leave a fixed number in an exported file.
-        return list(self._embed(features, boxes).split([b.tensor.shape[0] for b in boxes]))
+        return list(self._embed(features, boxes).split([len(b) for b in boxes]))
 
     def _losses(
         self,

@@ -63,7 +63,7 @@ class SeqNeXtROIHeads(SeqROIHeads):
         outputs: NormAwarePredictions,
     ) -> tuple[list[Instances], list[torch.Tensor]]:
         good_detections, good_boxes = [], []
-        logits = outputs.person_logits.split([d.scores.shape[0] for d in detections])
+        logits = outputs.person_logits.split([len(d) for d in detections])
         for d, own_boxes, own_logits in zip(detections, boxes, logits, strict=True):
             d.scores = own_logits.float().sigmoid()
             good = d.scores > self.test_score_thresh
