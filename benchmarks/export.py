@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import warnings
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import torch
 from detectron2.modeling import build_model
-from measure import conditions, seconds
+from measure import by_turns, conditions
 
 import kdps.modeling  # noqa: F401  registers the architectures
 from kdps.engine.setup import load_cfg
@@ -36,8 +35,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     medians = {}
     for config in args.config_file:
-        times, persons = _times(config, args)
-        own = {side: statistics.median(values) for side, values in times.items()}
+        own, persons = _times(config, args)
         medians[Path(config).stem] = {
             **own,
             "times faster": own["kdps"] / own["onnxruntime"],
@@ -64,8 +62,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _times(config: str, args: argparse.Namespace) -> tuple[dict[str, list[float]], int]:
-    """Seconds of each side, and the number of persons that both find."""
+def _times(config: str, args: argparse.Namespace) -> tuple[dict[str, float], int]:
+    """Median seconds of each side, and the number of persons that both find."""
     torch.manual_seed(args.seed)
     model = build_model(load_cfg(config, ["MODEL.DEVICE", "cpu", *args.opts]))
     model = ImageToPersons(prepare_for_inference(model)).eval()
@@ -78,17 +76,13 @@ def _times(config: str, args: argparse.Namespace) -> tuple[dict[str, list[float]
         "kdps": lambda: model(image),
         "onnxruntime": lambda: session.run(None, {INPUT: image.numpy()}),
     }
-    times: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
         counts = {name: len(work()[0]) for name, work in sides.items()}
         if len(set(counts.values())) > 1:
             raise SystemExit(
                 f"export: error: {config}: the sides find different persons ({counts})"
             )
-        for _ in range(args.repeat):
-            for name, work in sides.items():
-                times[name].append(seconds(work, "cpu"))
-    return times, counts["kdps"]
+        return by_turns(sides, args.repeat, "cpu"), counts["kdps"]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import conditions, seconds
+from measure import by_turns, conditions, seconds
 
 from kdps.index.base import EmbeddingIndex, ModelIdentity
 from kdps.index.faiss_index import FaissIndex
@@ -47,7 +47,7 @@ def main() -> None:
     people = _unit(rng, args.rows // args.sightings + 1, args.size)
     rows = _seen(rng, np.arange(args.rows) // args.sightings, people)
     queries = _seen(rng, rng.integers(0, len(people), args.queries), people)
-    truth = _exact(torch.from_numpy(queries), torch.from_numpy(rows))[1].numpy()
+    truth = _exact(torch.from_numpy(queries), torch.from_numpy(rows)).numpy()
     keys = np.array([sighting_key("a", i, 0) for i in range(args.rows)], np.str_)
     identity = ModelIdentity("0" * 64, args.size)
     table: dict[str, dict[str, float]] = {}
@@ -102,8 +102,8 @@ def _seen(rng: np.random.Generator, whom: np.ndarray, people: np.ndarray) -> np.
     return seen / np.linalg.norm(seen, axis=1, keepdims=True)
 
 
-def _exact(queries: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The TOP best rows of each query, by torch: parts of the product, and the best of each."""
+def _exact(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """(Q, TOP) the best rows of each query: parts of the product, and the best of each."""
     values, places = [], []
     for start in range(0, len(rows), _PART * 10):
         product = queries @ rows[start : start + _PART * 10].T
@@ -111,7 +111,7 @@ def _exact(queries: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, tor
         values.append(part.values)
         places.append(part.indices + start)
     best = torch.cat(values, dim=1).topk(TOP)
-    return best.values, torch.cat(places, dim=1).gather(1, best.indices)
+    return torch.cat(places, dim=1).gather(1, best.indices)
 
 
 def _parts(rows: np.ndarray, keys: np.ndarray) -> Iterator[Sightings]:
@@ -183,11 +183,9 @@ def _beside_the_product(
     }
     if flat is not None:
         works["FAISS flat"] = lambda: flat.search(queries[:BATCH], TOP)
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeat + 1):
-        for name, work in works.items():
-            times[name].append(seconds(work, "cpu"))
-    medians = {name: statistics.median(own[1:]) for name, own in times.items()}
+    # Once for what is slow at first.
+    by_turns(works, 1, "cpu")
+    medians = by_turns(works, repeat, "cpu")
     return {
         name: {"seconds": own, "times the product": own / medians["product"]}
         for name, own in medians.items()

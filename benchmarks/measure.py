@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +23,15 @@ def seconds(work: Callable[[], Any], device: str) -> float:
     if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def by_turns(works: Mapping[str, Callable[[], Any]], repeat: int, device: str) -> dict[str, float]:
+    """Median seconds of each work; they take turns, so that a noisy machine slows all alike."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeat):
+        for name, work in works.items():
+            times[name].append(seconds(work, device))
+    return {name: statistics.median(own) for name, own in times.items()}
 
 
 def conditions() -> dict[str, Any]:

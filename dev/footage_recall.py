@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from detectron2.structures import Boxes, pairwise_iou
 
+from kdps.data.datasets.mot_sequence import read_rows
 from kdps.engine.predictor import PersonSearchPredictor
 from kdps.engine.setup import load_cfg
 from kdps.footage.moments import Clock, Moment, parse_moment
@@ -83,12 +84,8 @@ def main() -> None:
 def read_truth(path: Path, scale: float) -> Truth:
     """Rows of MOTChallenge (frame, identity, left, top, width, height, ...), boxes scaled."""
     people: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
-    for row in np.loadtxt(path, delimiter=",", ndmin=2):
-        # The seventh column is 0 for what is not to be counted.
-        if len(row) > 6 and not row[6]:
-            continue
-        box = row[2:6] * scale
-        people[int(row[0])].append((int(row[1]), np.concatenate([box[:2], box[:2] + box[2:]])))
+    for row in read_rows(path):
+        people[row.frame].append((row.track, np.array(row.bbox) * scale))
     return {
         frame: (np.array([pid for pid, _ in own]), np.stack([box for _, box in own]))
         for frame, own in people.items()

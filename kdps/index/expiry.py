@@ -74,11 +74,12 @@ def _expire_file(path: Path, selection: Selection) -> Expired:
         rewrite = done.removed or interrupted
         if rewrite:
             (other / OWN_LOCK).touch()
+            sources = index.sources()
             with closing(MilvusIndex(str(other), index.identity)) as copy:
                 for part in index.scan():
                     copy.upsert(part)
-                copy.record(index.sources())
-            _check(other, done.left, len(index.sources()))
+                copy.record(sources)
+            _check(other, done.left, len(sources))
     if rewrite:
         # Milvus Lite leaves writing to the system.
         os.sync()

@@ -109,11 +109,7 @@ class MilvusIndex:
         """Remove the sightings of some sources, or only those of frames later than ``after``."""
         if sources:
             late = "" if after is None else f" and frame > {after}"
-            with self._told():
-                self._load(_SIGHTINGS)
-                self._client.delete(
-                    _SIGHTINGS, filter=is_one_of("source", sources) + late, timeout=_TIMEOUT
-                )
+            self._delete(is_one_of("source", sources) + late)
 
     def remove_selected(self, selection: Selection) -> int:
         """Remove what a selection is about; what is known of its sources stays.
@@ -128,8 +124,7 @@ class MilvusIndex:
         if not condition:
             raise KdpsError(f"{self.where}: everything would be removed; delete the index instead")
         removed = self._count(condition)
-        with self._told():
-            self._client.delete(_SIGHTINGS, filter=condition, timeout=_TIMEOUT)
+        self._delete(condition)
         return removed
 
     def count_undated(self) -> int:
@@ -265,6 +260,11 @@ class MilvusIndex:
         if name not in self._loaded:
             self._client.load_collection(name, timeout=_TIMEOUT)
             self._loaded.add(name)
+
+    def _delete(self, condition: str) -> None:
+        with self._told():
+            self._load(_SIGHTINGS)
+            self._client.delete(_SIGHTINGS, filter=condition, timeout=_TIMEOUT)
 
     def _count(self, condition: str) -> int:
         with self._told():

@@ -52,16 +52,26 @@ def read_sequence(folder: Path, gt_file: str = "gt/gt.txt") -> MOTSequence:
     image_dir, frame_rate = _read_info(folder / "seqinfo.ini")
     images = _list_images(folder / image_dir)
     path = folder / gt_file
+    rows = read_rows(path)
+    for row in rows:
+        if row.frame not in images:
+            raise KdpsError(f"{path}: frame {row.frame} has no image in {folder / image_dir}")
+    return MOTSequence(tuple(rows), images, frame_rate)
+
+
+def read_rows(path: Path) -> list[MOTRow]:
+    """The pedestrians of a ``gt.txt`` that MOTChallenge evaluates, in file order.
+
+    Raises:
+        KdpsError: the file is missing or damaged.
+    """
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             row = _parse_row(line, f"{path}, line {number}")
             if row is not None:
                 rows.append(row)
-    for row in rows:
-        if row.frame not in images:
-            raise KdpsError(f"{path}: frame {row.frame} has no image in {folder / image_dir}")
-    return MOTSequence(tuple(rows), images, frame_rate)
+    return rows
 
 
 def _read_info(path: Path) -> tuple[str, float]:
