@@ -1,5 +1,5 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
-"""Deformable convolution made of operators that torch has."""
+"""Deformable convolution made of operators that ONNX files have."""
 
 from __future__ import annotations
 
@@ -28,20 +28,11 @@ def sampled_deform_conv2d(
         mask: (N, taps, H', W') weights of the taps; None: 1.
     """
     (count, channels, height, width), (rows, columns) = x.shape, offsets.shape[-2:]
-    taps = weight.shape[2] * weight.shape[3]
-
-    def places(size: int, axis: int) -> torch.Tensor:
-        """Where a tap without a move lies on an axis: (output cells, positions in the kernel)."""
-        kernel = torch.arange(weight.shape[2 + axis], device=x.device) * dilation[axis]
-        return torch.arange(size, device=x.device)[:, None] * stride[axis] - padding[axis] + kernel
-
-    y = places(rows, 0).T.repeat_interleave(weight.shape[3], dim=0)[:, :, None]
-    x_places = places(columns, 1).T.repeat(weight.shape[2], 1)[:, None, :]
-    moves = offsets.reshape(count, taps, 2, rows, columns)
+    y, x_places = tap_places(offsets, weight.shape[-2:], stride, padding, dilation)
+    taps = y.shape[1]
     # In the coordinates of grid_sample, the map's border cells end at -1 and 1.
-    grid_y = (2 * (moves[:, :, 0] + y) + 1) / height - 1
-    grid_x = (2 * (moves[:, :, 1] + x_places) + 1) / width - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1).reshape(count, taps * rows, columns, 2)
+    grid = torch.stack([(2 * x_places + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    grid = grid.reshape(count, taps * rows, columns, 2)
     sampled = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
     sampled = sampled.reshape(count, channels, taps, rows * columns)
     if mask is not None:
@@ -49,3 +40,33 @@ def sampled_deform_conv2d(
     # Taps are channels now, so the rest is a convolution of one cell.
     flat = sampled.reshape(count, channels * taps, rows, columns)
     return F.conv2d(flat, weight.reshape(len(weight), -1, 1, 1), bias)
+
+
+def tap_places(
+    offsets: torch.Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the taps of a deformable convolution lie.
+
+    Args:
+        offsets: (N, 2 * taps, H', W') moves of the taps, y and x side by side, in cells.
+        kernel, stride, padding, dilation: y and x.
+
+    Returns:
+        (N, taps, H', W') y and x in cells of the input map, whose first cell is at 0.
+    """
+    count, _, rows, columns = offsets.shape
+
+    def places(size: int, axis: int) -> torch.Tensor:
+        """Of a tap without a move, on an axis: (positions in the kernel, output cells)."""
+        steps = torch.arange(kernel[axis], device=offsets.device) * dilation[axis]
+        cells = torch.arange(size, device=offsets.device) * stride[axis] - padding[axis]
+        return cells + steps[:, None]
+
+    moves = offsets.reshape(count, -1, 2, rows, columns)
+    y = places(rows, 0).repeat_interleave(kernel[1], dim=0)[:, :, None]
+    x = places(columns, 1).repeat(kernel[0], 1)[:, None, :]
+    return moves[:, :, 0] + y, moves[:, :, 1] + x

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import deform_conv2d
 
+from kdps.layers.bagged_deform_conv import bagged_deform_conv2d
 from kdps.layers.deformable_conv import DeformableConv
 from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 
@@ -63,7 +64,7 @@ def test_the_weight_of_a_tap():
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=25)
-def test_sampling_equals_the_operator(stride, dilation, modulated, bias, seed):
+def test_what_is_made_of_torch_equals_the_operator(stride, dilation, modulated, bias, seed):
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape):
@@ -76,15 +77,24 @@ def test_sampling_equals_the_operator(stride, dilation, modulated, bias, seed):
     mask = random(2, 9, rows, columns) if modulated else None
     inputs = [t for t in (x, offsets, weight, random(4) if bias else None, mask) if t is not None]
     results = []
-    for convolve in (deform_conv2d, sampled_deform_conv2d):
+    for convolve in (deform_conv2d, sampled_deform_conv2d, bagged_deform_conv2d):
         out = convolve(
             *(x, offsets, weight, inputs[3] if bias else None),
             *((stride, stride), (dilation, dilation), (dilation, dilation)),
             mask=mask,
         )
         results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two)
+    for operator, *others in zip(*results, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, operator)
+
+
+@pytest.mark.parametrize("place", [float("nan"), float("inf"), -float("inf")])
+def test_a_move_that_is_no_number_is_no_cell(place):
+    x, weight = torch.randn(1, 3, 4, 4), torch.randn(2, 3, 3, 3)
+    offsets = torch.full((1, 18, 4, 4), place)
+    out = bagged_deform_conv2d(x, offsets, weight, None, (1, 1), (1, 1), (1, 1))
+    assert out.isnan().all()
 
 
 def test_groups_of_channels():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
+from kdps.layers.bagged_deform_conv import bagged_deform_conv2d
 from kdps.layers.operators import (
     active_operators,
     compiled_operators,
@@ -19,7 +20,7 @@ from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 
 
 @pytest.mark.parametrize(
-    ("device", "gradients", "plain", "sampled"),
+    ("device", "gradients", "plain", "bagged"),
     [
         ("cpu", True, True, True),
         ("cpu", False, True, False),
@@ -27,9 +28,9 @@ from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
         ("cuda", True, True, False),
     ],
 )
-def test_deformable_convolution(device: str, gradients: bool, plain: bool, sampled: bool) -> None:
+def test_deformable_convolution(device: str, gradients: bool, plain: bool, bagged: bool) -> None:
     chosen = deform_convolution(device, gradients=gradients, plain=plain)
-    assert chosen is (sampled_deform_conv2d if sampled else deform_conv2d)
+    assert chosen is (bagged_deform_conv2d if bagged else deform_conv2d)
 
 
 @pytest.mark.parametrize(("plain", "sampled"), [(True, True), (False, False)])
