@@ -46,7 +46,7 @@ def check_names(cfg: CfgNode) -> None:
     """
     # Here, not above: registering the models is for those who check a config, not for those who
     # only import its defaults.
-    from kdps.modeling import REID_HEADS_REGISTRY, AlignPS, PersonSearchRCNN, ROIAlignPS
+    from kdps.modeling import REID_HEADS_REGISTRY, AlignPS, CropReID, PersonSearchRCNN, ROIAlignPS
 
     model = cfg.MODEL
     registered = (
@@ -67,6 +67,24 @@ def check_names(cfg: CfgNode) -> None:
         _check_rcnn(model)
     if issubclass(architecture, AlignPS):
         _check_alignps(model)
+    if issubclass(architecture, CropReID):
+        _check_crop_reid(model)
+
+
+def _check_crop_reid(model: CfgNode) -> None:
+    """The parts that ``CropReID`` is made of, beside those that it checks when it is built."""
+    _check_box_head(model)
+    if len(model.ROI_HEADS.IN_FEATURES) != 1:
+        raise KdpsError(
+            "MODEL.ROI_HEADS.IN_FEATURES: must be the one map that the head of CropReID takes, not "
+            f"{list(model.ROI_HEADS.IN_FEATURES)}"
+        )
+
+
+def _check_box_head(model: CfgNode) -> None:
+    heads = [known for known, _ in ROI_BOX_HEAD_REGISTRY]
+    check_known("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, heads)
+    check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
 
 
 def _check_alignps(model: CfgNode) -> None:
@@ -83,16 +101,9 @@ def _check_rcnn(model: CfgNode) -> None:
     """The parts that ``PersonSearchRCNN`` is made of, and the regions of ``ROIAlignPS``."""
     from kdps.modeling.roi_heads.box_head import REGION_POOLS
 
-    for key, name, registry in (
-        ("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, ROI_BOX_HEAD_REGISTRY),
-        (
-            "MODEL.PROPOSAL_GENERATOR.NAME",
-            model.PROPOSAL_GENERATOR.NAME,
-            PROPOSAL_GENERATOR_REGISTRY,
-        ),
-    ):
-        check_known(key, name, [known for known, _ in registry])
-    check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
+    _check_box_head(model)
+    generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY]
+    check_known("MODEL.PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME, generators)
     check_known("MODEL.ROI_BOX_HEAD.POOLER_TYPE", model.ROI_BOX_HEAD.POOLER_TYPE, POOLER_TYPES)
     check_known("MODEL.ROI_BOX_HEAD.REGION_POOL", model.ROI_BOX_HEAD.REGION_POOL, REGION_POOLS)
     check_known("MODEL.ROI_BOX_HEAD.NORM", model.ROI_BOX_HEAD.NORM, NORMS)

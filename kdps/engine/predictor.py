@@ -66,8 +66,14 @@ class PersonSearchPredictor:
             cfg: config whose MODEL.WEIGHTS fills the whole model.
 
         Raises:
-            KdpsError: MODEL.WEIGHTS is empty, cannot be had, or is of another model.
+            KdpsError: MODEL.WEIGHTS is empty, cannot be had, or is of another model; or the config
+                takes boxes from elsewhere, which belong to the images of a data set.
         """
+        if cfg.TEST.PERSON_SEARCH.BOXES:
+            raise KdpsError(
+                f"TEST.PERSON_SEARCH.BOXES: {cfg.TEST.PERSON_SEARCH.BOXES!r} has no boxes of "
+                "single images; leave it empty, and search with a model that finds people itself"
+            )
         self.cfg = cfg.clone()
         self.model = load_for_inference(self.cfg)
         self._input = ImageInput(self.cfg)

@@ -102,6 +102,11 @@ FAULTS = [
         (*PLACED, "SOLVER.IMS_PER_BATCH", 8, "DISTILLATION.ENABLED", True),
         "DISTILLATION.ENABLED: CropReID teaches, it is no student",
     ),
+    ((*PLACED, "MODEL.ROI_BOX_HEAD.NAME", "Foo"), "ROI_BOX_HEAD.NAME: unknown .*TinyBoxHead"),
+    (
+        (*PLACED, "MODEL.ROI_HEADS.IN_FEATURES", ["res3", "res4"]),
+        r"IN_FEATURES: must be the one map .* CropReID takes, not \['res3', 'res4'\]",
+    ),
     (("TEST.PERSON_SEARCH.BOXES", "no.npz"), "PERSON_SEARCH.BOXES: no such file: no.npz"),
     (SAMPLED, "PERSON_SEARCH.BOXES: empty, but CropReID finds nobody itself"),
     ((*PLACED, "TEST.PERSON_SEARCH.BOX_SHIFT", -0.1), "BOX_SHIFT: must be 0 or more, not -0.1"),

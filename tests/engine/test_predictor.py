@@ -94,3 +94,10 @@ def test_weights_are_needed(cfg: Any, tmp_path: Path) -> None:
     cfg.MODEL.WEIGHTS = str(tmp_path / "empty.pth")
     with pytest.raises(KdpsError, match=r"MODEL\.WEIGHTS: .*empty\.pth does not fill the model"):
         PersonSearchPredictor(cfg)
+
+
+def test_boxes_of_a_data_set_are_refused(cfg: Any) -> None:
+    cfg = cfg.clone()
+    cfg.TEST.PERSON_SEARCH.BOXES = "annotated"
+    with pytest.raises(KdpsError, match="BOXES: 'annotated' has no boxes of single images"):
+        PersonSearchPredictor(cfg)
