@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,15 @@ import pytest
 import torch
 from command_line import Run, runner
 from detectron2.modeling import build_model
-from tiny_setup import make_footage
+from footage import rows_of
 
 from kdps.engine.setup import load_cfg
 from kdps.index.opening import open_index
-from kdps.index.sightings import Sightings, concatenate
 from kdps.report.sheets import cell_corner
 from kdps.search.images import read_bgr
 from kdps.search.indexed import open_searcher
 
 BOX = ("6", "8", "16", "40")
-
-
-@pytest.fixture
-def footage(setup: Any, tmp_path: Path) -> Path:
-    return make_footage(tmp_path / "footage", setup.images)
-
-
-@pytest.fixture
-def build(setup: Any, footage: Path, tmp_path: Path) -> Run:
-    """Runs ``kdps gallery build``."""
-    return runner(
-        "gallery build",
-        config_file=setup.config,
-        weights=setup.weights,
-        input=footage,
-        index=tmp_path / "footage.db",
-    )
 
 
 @pytest.fixture
@@ -60,12 +41,6 @@ def search(setup: Any, tmp_path: Path) -> Run:
         output=tmp_path / "sheet.png",
         json=tmp_path / "hits.json",
     )
-
-
-def rows_of(path: Path) -> Sightings:
-    with open_index(str(path)) as index:
-        rows = concatenate(list(index.scan()))
-    return rows.take(np.argsort(rows.keys))
 
 
 def hits_of(folder: Path) -> list[dict[str, Any]]:
@@ -375,30 +350,3 @@ def test_the_index_of_another_model_is_refused(
             expected = "other weights" if name == "weights" else "embeddings of 16 numbers"
             assert expected in line
     assert rows_of(tmp_path / "footage.db").keys.tolist() == before.keys.tolist()
-
-
-# Runs a command line with a limit on the size of files, which is to a program as a full disk.
-LIMITED = """
-import resource, sys
-from kdps.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.exit(main(sys.argv[2:]))
-"""
-
-
-@pytest.mark.slow
-def test_a_full_disk_loses_nothing(build: Run, setup: Any, footage: Path, tmp_path: Path) -> None:
-    assert build(index=tmp_path / "whole.db") == 0
-    arguments = ["--config-file", setup.config, "--weights", setup.weights, "--input", footage]
-    command = ["gallery", "build", *arguments, "--index", tmp_path / "footage.db"]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "6000", *map(str, command)], capture_output=True, text=True
-    )
-    assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if "kdps: error" in line]
-    assert len(errors) == 1
-    assert "footage.db" in errors[0]
-    assert build() == 0
-    whole, mended = rows_of(tmp_path / "whole.db"), rows_of(tmp_path / "footage.db")
-    assert whole.keys.tolist() == mended.keys.tolist()
-    np.testing.assert_allclose(whole.embeddings, mended.embeddings, atol=1e-5)

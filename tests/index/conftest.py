@@ -5,13 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from milvus_server import running_server
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple]:
-    from milvus_lite.adapter.grpc.server import start_server_in_thread
-
-    server, database, port = start_server_in_thread(str(tmp_path / "server"))
-    yield server, f"http://127.0.0.1:{port}"
-    server.stop(grace=0)
-    database.close()
+    with running_server(tmp_path / "server") as running:
+        yield running

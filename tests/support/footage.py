@@ -10,7 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from kdps.index.sightings import Sightings, sighting_key
+from kdps.index.opening import open_index
+from kdps.index.sightings import Sightings, concatenate, sighting_key
 
 
 def write_video(path: Path, images: Sequence[np.ndarray], stamps: Sequence[int], unit: int) -> None:
@@ -52,3 +53,10 @@ def make_sightings(
         scores=rng.uniform(0.5, 1, count).astype(np.float32),
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
     )
+
+
+def rows_of(path: Path | str) -> Sightings:
+    """All sightings of an index, by their keys."""
+    with open_index(str(path)) as index:
+        rows = concatenate(list(index.scan()))
+    return rows.take(np.argsort(rows.keys))

@@ -1,0 +1,73 @@
+# Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+"""``kdps gallery build`` where the machine that holds the index fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Run
+from footage import rows_of
+from milvus_server import running_server
+
+from kdps.index.milvus import MilvusIndex
+from kdps.index.sightings import Sightings
+
+
+def assert_equal_rows(one: Sightings, two: Sightings) -> None:
+    assert one.keys.tolist() == two.keys.tolist()
+    np.testing.assert_allclose(one.embeddings, two.embeddings, atol=1e-5)
+
+
+def test_a_server_that_dies_loses_nothing(
+    build: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(index=tmp_path / "whole.db") == 0
+    whole, upsert = rows_of(tmp_path / "whole.db"), MilvusIndex.upsert
+    with running_server(tmp_path / "server") as (server, where):
+
+        def die_after(index: MilvusIndex, sightings: Sightings) -> None:
+            upsert(index, sightings)
+            server.stop(grace=0).wait()
+
+        monkeypatch.setattr(MilvusIndex, "upsert", die_after)
+        monkeypatch.setattr("kdps.footage.build._FRAMES", 4)
+        capsys.readouterr()
+        assert build(index=where, batch_size=1) == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert f"kdps: error: {where}: " in line
+        assert "server unavailable" in line
+    monkeypatch.setattr(MilvusIndex, "upsert", upsert)
+    with running_server(tmp_path / "server") as (_, where):
+        assert 0 < len(rows_of(where)) < len(whole)
+        assert build(index=where) == 0
+        assert_equal_rows(rows_of(where), whole)
+
+
+# Runs a command line with a limit on the size of files, which is to a program as a full disk.
+LIMITED = """
+import resource, sys
+from kdps.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(build: Run, setup: Any, footage: Path, tmp_path: Path) -> None:
+    assert build(index=tmp_path / "whole.db") == 0
+    arguments = ["--config-file", setup.config, "--weights", setup.weights, "--input", footage]
+    command = ["gallery", "build", *arguments, "--index", tmp_path / "footage.db"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "6000", *map(str, command)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if "kdps: error" in line]
+    assert len(errors) == 1
+    assert "footage.db" in errors[0]
+    assert build() == 0
+    assert_equal_rows(rows_of(tmp_path / "footage.db"), rows_of(tmp_path / "whole.db"))
