@@ -54,6 +54,10 @@ def cases(device: str, peer: Path | None) -> dict[str, list[str]]:
         size = ["--size", "900", "1200", "--batch-size", "5", "--people", "4"]
         reading, repeat = "configs/CUHK-SYSU/seqnet_R_50_C4.yaml", ["--repeat", "20"]
     on = ["MODEL.DEVICE", device]
+    # As far as a variant does not say otherwise.
+    uncached_scene, uncached_crop = (
+        [f"DISTILLATION.{name}.CACHE", ""] for name in ("scene", "crop")
+    )
     cache = ["DISTILLATION.crop.CACHE", "output/benchmarks/crops", "DISTILLATION.WINDOWS", "1"]
     variants = [
         *("--variant", "cached", *cache),
@@ -63,9 +67,12 @@ def cases(device: str, peer: Path | None) -> dict[str, list[str]]:
     return {
         f"gdps_step_{device}": [
             *("distillation.py", "--config-file", gdps, *size, *repeat, *on),
+            *uncached_scene,
         ],
         f"dkd_step_{device}": [
-            *("distillation.py", "--config-file", dkd, *size, *repeat, *on, *variants),
+            *("distillation.py", "--config-file", dkd, *size, *repeat, *on),
+            *uncached_crop,
+            *variants,
         ],
         f"loading_{device}": ["loading.py", "--config-file", reading, *on],
         f"inference_{device}": [

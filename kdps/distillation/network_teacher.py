@@ -50,8 +50,10 @@ class NetworkTeacher(Teacher):
             model: the network; it is put into evaluation mode and frozen.
             cfg: its config.
             student_format: ``INPUT.FORMAT`` of the student.
-            own_size: resize images to the size that the teacher is tested with; else it takes the
-                student's as they are.
+            own_size: resize images to the size that the teacher is tested with: the original ones
+                if the student's mapper passes them on (``INPUT.KEEP_ORIGINAL``), or else the
+                student's, in which smaller ones lack what the teacher could see. False: it takes
+                the student's as they are.
             half_precision: run it in mixed precision, whatever the student does.
             cache: keeps the feature maps.
             own_stream: on a GPU, see the batch on a CUDA stream of its own, beside the student.
@@ -61,6 +63,8 @@ class NetworkTeacher(Teacher):
         self.flip_channels = student_format != cfg.INPUT.FORMAT
         resizes = own_size and cfg.INPUT.MIN_SIZE_TEST > 0
         self.sizes = (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST) if resizes else None
+        # Detectron2's own resize, which is Pillow's, is the one that smooths before it shrinks.
+        self.antialias = cfg.INPUT.RESIZE == "shortest_edge"
         self.half_precision = half_precision
         self.cache = cache
         on_gpu = model.device.type == "cuda"
@@ -89,7 +93,8 @@ class NetworkTeacher(Teacher):
         return torch.autocast(self.model.device.type, enabled=self.half_precision)
 
     def _own_input(self, record: dict[str, Any]) -> dict[str, Any]:
-        image = record["image"].to(self.model.device)
+        image = record["image"] if self.sizes is None else _original_or_own(record)
+        image = image.to(self.model.device)
         if self.flip_channels:
             image = image.flip(0)
         height, width = image.shape[1:]
@@ -97,9 +102,31 @@ class NetworkTeacher(Teacher):
             size = ResizeShortestEdge.get_output_shape(height, width, *self.sizes)
             if size != (height, width):
                 image = F.interpolate(
-                    image[None].float(), size, mode="bilinear", align_corners=False, antialias=True
+                    image[None].float(),
+                    size,
+                    mode="bilinear",
+                    align_corners=False,
+                    antialias=self.antialias,
                 )[0]
         return {"image": image}
+
+
+def _original_or_own(record: dict[str, Any]) -> torch.Tensor:
+    """The original image, mirrored as the student's is, or the student's if that is a part."""
+    image, original = record["image"], record.get("original")
+    if original is None:
+        return image
+    factors = [factor for factor, _ in record["to_original"]]
+    covered = [abs(f) * side for f, side in zip(factors, reversed(image.shape[1:]), strict=True)]
+    whole = all(
+        abs(side - all_of_it) < 1
+        for side, all_of_it in zip(covered, reversed(original.shape[1:]), strict=True)
+    )
+    if not whole:
+        return image
+    # x is the last axis.
+    mirrored = [-1 - axis for axis, factor in enumerate(factors) if factor < 0]
+    return original.flip(mirrored) if mirrored else original
 
 
 class NetworkOutputs(TeacherOutputs):

@@ -1,6 +1,8 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -11,6 +13,7 @@ from tiny_models import build
 from torch.testing import assert_close
 from toy_distillation import distilling
 
+from kdps.data.dataset_mapper import PersonSearchDatasetMapper
 from kdps.distillation.build import build_distiller, build_teachers
 from kdps.distillation.scene_teacher import SceneTeacher
 from kdps.distillation.teacher import TEACHER_REGISTRY
@@ -105,6 +108,30 @@ def test_images_come_in_its_own_size_and_order_of_channels(files):
     # Without its own size, the student's image as it is.
     node.OWN_SIZE = False
     assert teacher_of(node)(batch).describe(seen).image_sizes == [(64, 96)] * 2
+
+
+@pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])
+@pytest.mark.parametrize(
+    "resize", ["shortest_edge", "shortest_edge_floor", "shortest_edge_opencv_uint8"]
+)
+def test_it_sees_originals_as_when_it_is_tested(files, tmp_path, monkeypatch, flip, resize):
+    monkeypatch.setattr("numpy.random.uniform", lambda *a, **k: 0.0)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 144, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "frame.png"), pixels)
+    small = ("INPUT.MIN_SIZE_TRAIN", (32,), "INPUT.RANDOM_FLIP", flip, "INPUT.RESIZE", resize)
+    own = ("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 1000, "INPUT.RESIZE", resize)
+    frame = {"file_name": str(tmp_path / "frame.png"), "annotations": []}
+    seen = tiny_cfg(*small, "INPUT.KEEP_ORIGINAL", True)
+    record = PersonSearchDatasetMapper(seen, True)(frame)
+    assert record["image"].shape == (3, 32, 48)
+    tested = PersonSearchDatasetMapper(tiny_cfg(*own), False)(frame)["image"]
+    axes = {"none": [], "horizontal": [2], "vertical": [1]}[flip]
+    teacher = teacher_of(scene_node(files, OPTS=list(map(str, own))))
+    # Pillow and OpenCV round to whole numbers.
+    assert_close(teacher._own_input(record)["image"], tested.flip(axes).float(), rtol=0, atol=1)
+    # Of a part there is no original.
+    record["image"] = record["image"][:, :, :40]
+    assert teacher._own_input(record)["image"].shape == (3, 64, 80)
 
 
 def _regions(seen):
