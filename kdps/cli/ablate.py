@@ -98,9 +98,11 @@ def _train_all(
     def work(job: Job, environment: Environment) -> None:
         log = job.folder / "console.txt" if args.parallel > 1 else None
         try:
-            missing = [name for name in job.needed if not by_folder[name].is_done()]
-            if missing:
-                raise KdpsError(f"needs {by_folder[missing[0]].name}, which has no result")
+            for needed in (by_folder[name] for name in job.needed):
+                if not needed.is_done():
+                    raise KdpsError(f"needs {needed.name}, which has no result")
+                if not needed.folder.is_dir():
+                    raise KdpsError(f"needs {needed.name}: {needed.folder} is gone")
             _say(f"\n{job.name}" if log is None else f"{job.name}: begun, see {log}")
             if train(job, args.script, environment=environment, log=log):
                 raise KdpsError("has failed" if log is None else f"has failed, see {log}")
@@ -113,10 +115,14 @@ def _train_all(
             _say(f"{job.name}: {error}")
             failed.append(job.name)
 
+    asked = [job for job in jobs if not args.runs or job.run.name in args.runs]
+    wanted = {name for job in asked if not job.is_done() for name in job.needed}
     to_do = []
-    for job in jobs:
-        if args.runs and job.run.name not in args.runs:
-            continue
+    for job in asked:
+        if job.is_done() and job.folder in wanted and not job.folder.is_dir():
+            _say(f"{job.name}: again, as others need {job.folder}, which is gone")
+            # What is stopped half way goes on the next time.
+            job.result.unlink()
         if job.is_done():
             _say(f"{job.name}: done already, see {job.result}")
         else:

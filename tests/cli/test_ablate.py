@@ -1,5 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 import json
+import shutil
 
 import pytest
 from ablations import write_ablation
@@ -125,6 +126,20 @@ def test_what_is_done_is_not_done_again(folder, capsys):
     assert "teacher, seed 0: done already, see out/results/teacher_s0.json" in (
         capsys.readouterr().out
     )
+
+
+def test_what_others_need_is_done_again_where_it_is_gone(folder, capsys):
+    assert ablate("--runs", "teacher", "student") == 0
+    for name in ("teacher_s0", "student_s0"):
+        shutil.rmtree(folder / "out" / name)
+    assert ablate("--runs", "all") == 2
+    assert "all, seed 0: needs teacher, seed 0: out/teacher_s0 is gone\n" in capsys.readouterr().out
+    before = len(calls(folder))
+    assert ablate() == 0
+    # Nobody needs the student.
+    assert calls(folder)[before:] == ["teacher_s0", "all_s0", "all_s1"]
+    said = capsys.readouterr().out
+    assert "teacher, seed 0: again, as others need out/teacher_s0, which is gone\n" in said
 
 
 def test_an_edited_config_makes_runs_and_their_pupils_outdated(folder, capsys):
