@@ -11,7 +11,7 @@ from pathlib import Path
 from kdps.cli.model_source import add_model_arguments, add_score_argument, inference_config
 from kdps.cli.parsers import add_command
 from kdps.data.image_input import ImageInput
-from kdps.engine.predictor import load_for_inference
+from kdps.engine.predictor import load_person_finder
 from kdps.errors import KdpsError
 from kdps.export.onnx_file import check_onnx, export_onnx
 from kdps.export.onnx_model import SUFFIX
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     require_onnxruntime()
     to_input = ImageInput(cfg)
     images = [to_input(read_bgr(path))[0]["image"] for path in args.image]
-    model = load_for_inference(cfg)
+    model = load_person_finder(cfg)
     # What turns out to be wrong is not left behind under the name of a good one.
     unchecked = args.output.with_name(f"unchecked_{args.output.name}")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kdps.cli.model_source import add_model_arguments, add_score_argument, inference_config
 from kdps.cli.parsers import add_command
-from kdps.engine.predictor import load_for_inference, model_identity
+from kdps.engine.predictor import load_person_finder, model_identity
 from kdps.errors import KdpsError
 from kdps.footage.build import BuildSummary, GalleryBuilder
 from kdps.footage.moments import parse_moment
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     if any(source.is_video for source in sources):
         require_av()
 
-    model = load_for_inference(cfg)
+    model = load_person_finder(cfg)
     identity = model_identity(model)
     if share is None:
         with open_index(args.index, identity) as index:

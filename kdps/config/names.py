@@ -82,8 +82,13 @@ def _check_crop_reid(model: CfgNode) -> None:
 
 
 def _check_box_head(model: CfgNode) -> None:
+    """The box head, and the norms of it and of the backbone."""
+    from kdps.modeling.roi_heads.box_head import REGION_POOLS
+
     heads = [known for known, _ in ROI_BOX_HEAD_REGISTRY]
     check_known("MODEL.ROI_BOX_HEAD.NAME", model.ROI_BOX_HEAD.NAME, heads)
+    check_known("MODEL.ROI_BOX_HEAD.REGION_POOL", model.ROI_BOX_HEAD.REGION_POOL, REGION_POOLS)
+    check_known("MODEL.ROI_BOX_HEAD.NORM", model.ROI_BOX_HEAD.NORM, NORMS)
     check_known("MODEL.RESNETS.NORM", model.RESNETS.NORM, NORMS)
 
 
@@ -99,14 +104,10 @@ def _check_alignps(model: CfgNode) -> None:
 
 def _check_rcnn(model: CfgNode) -> None:
     """The parts that ``PersonSearchRCNN`` is made of, and the regions of ``ROIAlignPS``."""
-    from kdps.modeling.roi_heads.box_head import REGION_POOLS
-
     _check_box_head(model)
     generators = [known for known, _ in PROPOSAL_GENERATOR_REGISTRY]
     check_known("MODEL.PROPOSAL_GENERATOR.NAME", model.PROPOSAL_GENERATOR.NAME, generators)
     check_known("MODEL.ROI_BOX_HEAD.POOLER_TYPE", model.ROI_BOX_HEAD.POOLER_TYPE, POOLER_TYPES)
-    check_known("MODEL.ROI_BOX_HEAD.REGION_POOL", model.ROI_BOX_HEAD.REGION_POOL, REGION_POOLS)
-    check_known("MODEL.ROI_BOX_HEAD.NORM", model.ROI_BOX_HEAD.NORM, NORMS)
     num_classes = model.ROI_HEADS.NUM_CLASSES
     if num_classes != 1:
         raise KdpsError(f"MODEL.ROI_HEADS.NUM_CLASSES: must be 1, for persons, not {num_classes}")

@@ -38,6 +38,21 @@ def load_for_inference(cfg: CfgNode) -> nn.Module:
     return prepare_for_inference(model)
 
 
+def load_person_finder(cfg: CfgNode) -> nn.Module:
+    """Like :func:`load_for_inference`, for images that are of no data set.
+
+    Raises:
+        KdpsError: as there; or the config takes boxes from elsewhere, where such images have none.
+    """
+    boxes = cfg.TEST.PERSON_SEARCH.BOXES
+    if boxes:
+        raise KdpsError(
+            f"TEST.PERSON_SEARCH.BOXES: {boxes!r} has no boxes of single images; leave it empty, "
+            "and take a model that finds people itself"
+        )
+    return load_for_inference(cfg)
+
+
 @torch.no_grad()
 def model_identity(model: nn.Module) -> ModelIdentity:
     """What an index has to know of a model that is prepared to run.
@@ -66,16 +81,10 @@ class PersonSearchPredictor:
             cfg: config whose MODEL.WEIGHTS fills the whole model.
 
         Raises:
-            KdpsError: MODEL.WEIGHTS is empty, cannot be had, or is of another model; or the config
-                takes boxes from elsewhere, which belong to the images of a data set.
+            KdpsError: see :func:`load_person_finder`.
         """
-        if cfg.TEST.PERSON_SEARCH.BOXES:
-            raise KdpsError(
-                f"TEST.PERSON_SEARCH.BOXES: {cfg.TEST.PERSON_SEARCH.BOXES!r} has no boxes of "
-                "single images; leave it empty, and search with a model that finds people itself"
-            )
         self.cfg = cfg.clone()
-        self.model = load_for_inference(self.cfg)
+        self.model = load_person_finder(self.cfg)
         self._input = ImageInput(self.cfg)
 
     @torch.no_grad()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from kdps.layers.tap_places import tap_places
+
 
 def sampled_deform_conv2d(
     x: torch.Tensor,
@@ -26,6 +28,9 @@ def sampled_deform_conv2d(
         bias: (C',) or None.
         stride, padding, dilation: y and x.
         mask: (N, taps, H', W') weights of the taps; None: 1.
+
+    Returns:
+        (N, C', H', W').
     """
     (count, channels, height, width), (rows, columns) = x.shape, offsets.shape[-2:]
     y, x_places = tap_places(offsets, weight.shape[-2:], stride, padding, dilation)
@@ -40,33 +45,3 @@ def sampled_deform_conv2d(
     # Taps are channels now, so the rest is a convolution of one cell.
     flat = sampled.reshape(count, channels * taps, rows, columns)
     return F.conv2d(flat, weight.reshape(len(weight), -1, 1, 1), bias)
-
-
-def tap_places(
-    offsets: torch.Tensor,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the taps of a deformable convolution lie.
-
-    Args:
-        offsets: (N, 2 * taps, H', W') moves of the taps, y and x side by side, in cells.
-        kernel, stride, padding, dilation: y and x.
-
-    Returns:
-        (N, taps, H', W') y and x in cells of the input map, whose first cell is at 0.
-    """
-    count, _, rows, columns = offsets.shape
-
-    def places(size: int, axis: int) -> torch.Tensor:
-        """Of a tap without a move, on an axis: (positions in the kernel, output cells)."""
-        steps = torch.arange(kernel[axis], device=offsets.device) * dilation[axis]
-        cells = torch.arange(size, device=offsets.device) * stride[axis] - padding[axis]
-        return cells + steps[:, None]
-
-    moves = offsets.reshape(count, -1, 2, rows, columns)
-    y = places(rows, 0).repeat_interleave(kernel[1], dim=0)[:, :, None]
-    x = places(columns, 1).repeat(kernel[0], 1)[:, None, :]
-    return moves[:, :, 0] + y, moves[:, :, 1] + x

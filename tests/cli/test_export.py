@@ -74,6 +74,11 @@ def test_errors_take_one_line(
     assert message in line
 
 
+def test_boxes_of_a_data_set_are_refused(export: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("TEST.PERSON_SEARCH.BOXES", "annotated") == 2
+    assert "BOXES: 'annotated' has no boxes of single images" in capsys.readouterr().err
+
+
 def test_the_extra_is_named(
     export: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -309,6 +309,15 @@ def test_errors_of_build_take_one_line(
     assert re.search(message, line)
 
 
+def test_boxes_of_a_data_set_are_refused(
+    build: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build("TEST.PERSON_SEARCH.BOXES", "annotated") == 2
+    (line,) = errors_of(capsys)
+    assert "BOXES: 'annotated' has no boxes of single images" in line
+    assert not (tmp_path / "footage.db").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -23,18 +23,18 @@ def assert_equal_rows(one: Sightings, two: Sightings) -> None:
     np.testing.assert_allclose(one.embeddings, two.embeddings, atol=1e-5)
 
 
-def test_a_server_that_dies_loses_nothing(
+def test_a_server_that_goes_away_loses_nothing(
     build: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build(index=tmp_path / "whole.db") == 0
     whole, upsert = rows_of(tmp_path / "whole.db"), MilvusIndex.upsert
     with running_server(tmp_path / "server") as (server, where):
 
-        def die_after(index: MilvusIndex, sightings: Sightings) -> None:
+        def go_away_after(index: MilvusIndex, sightings: Sightings) -> None:
             upsert(index, sightings)
             server.stop(grace=0).wait()
 
-        monkeypatch.setattr(MilvusIndex, "upsert", die_after)
+        monkeypatch.setattr(MilvusIndex, "upsert", go_away_after)
         monkeypatch.setattr("kdps.footage.build._FRAMES", 4)
         capsys.readouterr()
         assert build(index=where, batch_size=1) == 2

@@ -103,6 +103,8 @@ FAULTS = [
         "DISTILLATION.ENABLED: CropReID teaches, it is no student",
     ),
     ((*PLACED, "MODEL.ROI_BOX_HEAD.NAME", "Foo"), "ROI_BOX_HEAD.NAME: unknown .*TinyBoxHead"),
+    ((*PLACED, "MODEL.ROI_BOX_HEAD.NORM", "Foo"), "ROI_BOX_HEAD.NORM: unknown value 'Foo'"),
+    ((*PLACED, "MODEL.ROI_BOX_HEAD.REGION_POOL", "Foo"), "REGION_POOL: unknown value 'Foo'"),
     (
         (*PLACED, "MODEL.ROI_HEADS.IN_FEATURES", ["res3", "res4"]),
         r"IN_FEATURES: must be the one map .* CropReID takes, not \['res3', 'res4'\]",

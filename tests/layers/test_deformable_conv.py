@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from kdps.layers.bagged_deform_conv import bagged_deform_conv2d
 from kdps.layers.deformable_conv import DeformableConv
+from kdps.layers.embedding_bag_deform_conv import embedding_bag_deform_conv2d
 from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 
 
@@ -56,31 +56,45 @@ def test_the_weight_of_a_tap():
     torch.testing.assert_close(deformable(x), expected)
 
 
+# Of y and x.
+PAIRS = st.tuples(st.integers(1, 2), st.integers(1, 2))
+
+
 @given(
-    stride=st.integers(1, 2),
-    dilation=st.integers(1, 2),
+    count=st.integers(0, 2),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=PAIRS,
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=PAIRS,
     modulated=st.booleans(),
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=25)
-def test_what_is_made_of_torch_equals_the_operator(stride, dilation, modulated, bias, seed):
+@settings(max_examples=40)
+def test_what_is_made_of_torch_equals_the_operator(
+    count, kernel, stride, padding, dilation, modulated, bias, seed
+):
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
 
-    x, weight = random(2, 3, 7, 9), random(4, 3, 3, 3)
-    rows, columns = (7 - 1) // stride + 1, (9 - 1) // stride + 1
+    x, weight, taps = random(count, 3, 7, 9), random(4, 3, *kernel), kernel[0] * kernel[1]
+    rows, columns = (
+        (size + 2 * pad - step * (length - 1) - 1) // stride_ + 1
+        for size, pad, step, length, stride_ in zip(
+            (7, 9), padding, dilation, kernel, stride, strict=True
+        )
+    )
     # Some taps are moved beyond the border.
-    offsets = (3 * random(2, 18, rows, columns)).detach().requires_grad_()
-    mask = random(2, 9, rows, columns) if modulated else None
+    offsets = (3 * random(count, 2 * taps, rows, columns)).detach().requires_grad_()
+    mask = random(count, taps, rows, columns) if modulated else None
     inputs = [t for t in (x, offsets, weight, random(4) if bias else None, mask) if t is not None]
     results = []
-    for convolve in (deform_conv2d, sampled_deform_conv2d, bagged_deform_conv2d):
+    for convolve in (deform_conv2d, sampled_deform_conv2d, embedding_bag_deform_conv2d):
         out = convolve(
             *(x, offsets, weight, inputs[3] if bias else None),
-            *((stride, stride), (dilation, dilation), (dilation, dilation)),
+            *(stride, padding, dilation),
             mask=mask,
         )
         results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
@@ -93,7 +107,7 @@ def test_what_is_made_of_torch_equals_the_operator(stride, dilation, modulated, 
 def test_a_move_that_is_no_number_is_no_cell(place):
     x, weight = torch.randn(1, 3, 4, 4), torch.randn(2, 3, 3, 3)
     offsets = torch.full((1, 18, 4, 4), place)
-    out = bagged_deform_conv2d(x, offsets, weight, None, (1, 1), (1, 1), (1, 1))
+    out = embedding_bag_deform_conv2d(x, offsets, weight, None, (1, 1), (1, 1), (1, 1))
     assert out.isnan().all()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
-from kdps.layers.bagged_deform_conv import bagged_deform_conv2d
+from kdps.layers.embedding_bag_deform_conv import embedding_bag_deform_conv2d
 from kdps.layers.operators import (
     active_operators,
     compiled_operators,
@@ -20,7 +20,7 @@ from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
 
 
 @pytest.mark.parametrize(
-    ("device", "gradients", "plain", "bagged"),
+    ("device", "gradients", "plain", "by_bags"),
     [
         ("cpu", True, True, True),
         ("cpu", False, True, False),
@@ -28,9 +28,9 @@ from kdps.layers.sampled_deform_conv import sampled_deform_conv2d
         ("cuda", True, True, False),
     ],
 )
-def test_deformable_convolution(device: str, gradients: bool, plain: bool, bagged: bool) -> None:
+def test_deformable_convolution(device: str, gradients: bool, plain: bool, by_bags: bool) -> None:
     chosen = deform_convolution(device, gradients=gradients, plain=plain)
-    assert chosen is (bagged_deform_conv2d if bagged else deform_conv2d)
+    assert chosen is (embedding_bag_deform_conv2d if by_bags else deform_conv2d)
 
 
 @pytest.mark.parametrize(("plain", "sampled"), [(True, True), (False, False)])

@@ -6,10 +6,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from kdps.layers.sampled_deform_conv import tap_places
+from kdps.layers.tap_places import tap_places
 
 
-def bagged_deform_conv2d(
+def embedding_bag_deform_conv2d(
     x: torch.Tensor,
     offsets: torch.Tensor,
     weight: torch.Tensor,
@@ -22,18 +22,29 @@ def bagged_deform_conv2d(
     """:func:`torchvision.ops.deform_conv2d`, without groups, by weighting all cells first.
 
     Every cell is multiplied with the weights of every tap, which is one product of matrices. An
-    output cell is then a weighted sum of 4 * taps rows of the result, its "bag": no map of sampled
-    taps is ever written, and sums run over channels that lie side by side.
+    output cell is then the weighted sum of 4 * taps rows of the result, which is what
+    ``embedding_bag`` computes, along channels that lie side by side. In place of a map of sampled
+    taps, N * H' * W' * taps * C numbers, one of weighted cells is kept for the backward pass, N *
+    H * W * taps * C'. All tensors have one floating type; autocast has to be off, and shapes are
+    not checked.
 
-    Args and return value are those of
-    :func:`kdps.layers.sampled_deform_conv.sampled_deform_conv2d`.
+    Args:
+        x: (N, C, H, W) features.
+        offsets: (N, 2 * taps, H', W') moves of the taps, y and x side by side, in cells.
+        weight: (C', C, kernel height, kernel width).
+        bias: (C',) or None.
+        stride, padding, dilation: y and x.
+        mask: (N, taps, H', W') weights of the taps; None: 1.
+
+    Returns:
+        (N, C', H', W'), channels last in memory.
     """
     (count, channels, height, width), (rows, columns) = x.shape, offsets.shape[-2:]
     kernel = weight.shape[-2:]
     taps, outputs = kernel[0] * kernel[1], len(weight)
     y, x_places = tap_places(offsets, kernel, stride, padding, dilation)
     (top, y_shares), (left, x_shares) = _cells(y, height), _cells(x_places, width)
-    # (upper or lower, left or right, N, taps, H', W'), and one bag for each output cell.
+    # (upper or lower, left or right, N, taps, H', W'); below, a bag for each output cell.
     shares = y_shares[:, None] * x_shares
     if mask is not None:
         shares = shares * mask
@@ -41,7 +52,7 @@ def bagged_deform_conv2d(
     first = first + torch.arange(taps, device=x.device)
     places = (top[:, None] * width + left) * taps + first[:, :, None, None]
     places, shares = (
-        values.permute(2, 4, 5, 3, 0, 1).reshape(count * rows * columns, -1)
+        values.permute(2, 4, 5, 3, 0, 1).reshape(count * rows * columns, 4 * taps)
         for values in (places, shares)
     )
     cells = x.permute(0, 2, 3, 1).reshape(-1, channels)
