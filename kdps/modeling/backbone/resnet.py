@@ -32,9 +32,12 @@ def build_person_search_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     plain.defrost()
     plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
     backbone = build_resnet_backbone(plain, input_shape)
-    for stage, deform in zip(backbone.stages, resnets.DEFORM_ON_PER_STAGE, strict=False):
-        if deform:
-            _deform(stage, resnets)
+    if any(resnets.DEFORM_ON_PER_STAGE) and resnets.DEPTH < 50:
+        raise KdpsError(
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE: deformable stages need a DEPTH of at least 50, "
+            f"not {resnets.DEPTH}"
+        )
+    deform_stages(backbone, resnets)
     # Once more, for the new layers.
     backbone.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)
     freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
@@ -59,19 +62,20 @@ def build_person_search_resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     )
 
 
-def _deform(stage: nn.Sequential, resnets: CfgNode) -> None:
-    """Let the taps of the 3 x 3 convolutions of a stage move."""
-    if resnets.DEPTH < 50:
-        raise KdpsError(
-            "MODEL.RESNETS.DEFORM_ON_PER_STAGE: deformable stages need a DEPTH of at least 50, "
-            f"not {resnets.DEPTH}"
-        )
-    for block in stage:
-        block.conv2 = DeformableConv(
-            block.conv2,
-            modulated=resnets.DEFORM_MODULATED,
-            deform_groups=resnets.DEFORM_NUM_GROUPS,
-        )
+def deform_stages(backbone: ResNet, resnets: CfgNode) -> None:
+    """Let the taps of the last 3 x 3 convolution of each block move, in place.
+
+    Args:
+        backbone: a ResNet.
+        resnets: ``MODEL.RESNETS``, which says of which stages, and how (``DEFORM_...``).
+    """
+    for stage, deform in zip(backbone.stages, resnets.DEFORM_ON_PER_STAGE, strict=False):
+        for block in stage if deform else ():
+            block.conv2 = DeformableConv(
+                block.conv2,
+                modulated=resnets.DEFORM_MODULATED,
+                deform_groups=resnets.DEFORM_NUM_GROUPS,
+            )
 
 
 def freeze(stem: nn.Module, how: str) -> None:

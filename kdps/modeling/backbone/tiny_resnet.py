@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdps.errors import KdpsError
-from kdps.modeling.backbone.resnet import freeze, head_norm
+from kdps.modeling.backbone.resnet import deform_stages, freeze, head_norm
 
 
 class PatchStem(CNNBlockBase):
@@ -45,7 +45,8 @@ class PatchStem(CNNBlockBase):
 def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """A stem of stride 4 and three stages (res2 to res4) of basic blocks.
 
-    Widths, depths and strides are those of ``MODEL.TINY_RESNET``.
+    Widths, depths and strides are those of ``MODEL.TINY_RESNET``. Stages of
+    ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` have deformable convolutions.
 
     Raises:
         KdpsError: not every stage has all three of them.
@@ -63,6 +64,7 @@ def build_tiny_resnet(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         stages.append(_make_stage(in_channels, width, blocks, stride, norm))
         in_channels = width
     backbone = ResNet(stem, stages, out_features=cfg.MODEL.RESNETS.OUT_FEATURES)
+    deform_stages(backbone, cfg.MODEL.RESNETS)
     freeze(backbone.stem, cfg.MODEL.BACKBONE.FREEZE)
     return backbone
 

@@ -5,6 +5,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 
 from kdps.errors import KdpsError
+from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.backbone import build_tiny_head_stage
 from kdps.utils.testing import tiny_cfg
 
@@ -30,6 +31,16 @@ def test_freezing():
     backbone = build_backbone(tiny_cfg("MODEL.BACKBONE.FREEZE", "stem_affine"))
     assert not any(p.requires_grad for p in backbone.stem.parameters())
     assert all(p.requires_grad for p in backbone.res2.parameters())
+
+
+def test_deformable_stages():
+    backbone = build_backbone(
+        tiny_cfg("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, True, True, False])
+    )
+    deformable = [n for n, m in backbone.named_modules() if isinstance(m, DeformableConv)]
+    assert deformable == ["res3.0.conv2", "res4.0.conv2"]
+    backbone(torch.randn(1, 3, 64, 32))["res4"].sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
 
 
 def test_head_stage():
