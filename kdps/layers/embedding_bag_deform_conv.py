@@ -28,13 +28,7 @@ def embedding_bag_deform_conv2d(
     H * W * taps * C'. All tensors have one floating type; autocast has to be off, and shapes are
     not checked.
 
-    Args:
-        x: (N, C, H, W) features.
-        offsets: (N, 2 * taps, H', W') moves of the taps, y and x side by side, in cells.
-        weight: (C', C, kernel height, kernel width).
-        bias: (C',) or None.
-        stride, padding, dilation: y and x.
-        mask: (N, taps, H', W') weights of the taps; None: 1.
+    Args are those of :func:`kdps.layers.sampled_deform_conv.sampled_deform_conv2d`.
 
     Returns:
         (N, C', H', W'), channels last in memory.
