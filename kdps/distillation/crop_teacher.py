@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ class CropTeacher(Teacher):
             config_file, weights, opts, other_data: see :func:`load_teacher`.
             half_precision: run it in mixed precision, whatever the student does.
             cache: folder where embeddings are kept between epochs and runs, by image file (its
-                size and date) and place. Annotated boxes come again in every epoch, windows where
-                they are fixed (``DISTILLATION.WINDOWS``), sampled proposals nearly never. Empty:
-                none.
+                size and date) and place: those of annotated boxes, which come again in every epoch,
+                and of windows where they are fixed (``DISTILLATION.WINDOWS``). Empty: none.
 
         Raises:
             KdpsError: a file is missing or does not fit, or the student's data do not keep the
@@ -103,6 +103,7 @@ class CropTeacher(Teacher):
         )
         self.identities = tuple(own.DATASETS.TRAIN)
         self.windows = window_range(own)
+        self.windows_are_fixed = cfg.DISTILLATION.WINDOWS > 0
         self.table = F.normalize(model.identities.classifier.weight)
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> CropOutputs:
@@ -124,24 +125,33 @@ class CropOutputs(TeacherOutputs):
         self.originals: ImageList | None = None
 
     def describe(self, student: DistillOutputs) -> DistillOutputs:
+        annotated = self.regions(Places(student.targets))
+
         @torch.no_grad()
-        def describe_stage(stage: str, own: PersonOutputs) -> PersonOutputs:
-            return self._describe(own)
+        def describe_people(stage: str, own: PersonOutputs) -> PersonOutputs:
+            return self._describe(own, annotated)
+
+        @torch.no_grad()
+        def describe_windows(stage: str, own: PersonOutputs) -> PersonOutputs:
+            return self._describe(own, None if self.teacher.windows_are_fixed else annotated)
 
         return DistillOutputs(
             features={},
             image_sizes=student.image_sizes,
             padded_size=student.padded_size,
             targets=student.targets,
-            people=DescribedPeople(student.people, describe_stage),
-            windows=DescribedPeople(student.windows, describe_stage),
+            people=DescribedPeople(student.people, describe_people),
+            windows=DescribedPeople(student.windows, describe_windows),
         )
 
-    def _describe(self, own: PersonOutputs) -> PersonOutputs:
+    def _describe(self, own: PersonOutputs, lasting: torch.Tensor | None) -> PersonOutputs:
+        """What the teacher says of persons; ``lasting`` are regions that come again in other steps,
+        None: all do.
+        """
         teacher = self.teacher
         # Cells of a map that find the same person have the same box.
         regions, rows = self.regions(own.places)[own.is_person].unique(dim=0, return_inverse=True)
-        necks = self._necks(regions)[rows]
+        necks = self._necks(regions, lasting)[rows]
         features = necks.new_zeros(len(own.is_person), necks.shape[1])
         features[own.is_person] = necks
         return PersonOutputs(
@@ -154,22 +164,28 @@ class CropOutputs(TeacherOutputs):
             table=teacher.table,
         )
 
-    def _necks(self, regions: torch.Tensor) -> torch.Tensor:
+    def _necks(self, regions: torch.Tensor, lasting: torch.Tensor | None) -> torch.Tensor:
         """(R, D) float32 of (R, 5) regions, of those in the cache without looking at them."""
         teacher = self.teacher
         if teacher.cache is None or len(regions) == 0:
             return teacher.embed(self.cut(regions)).float()
+        keys: list[bytes | None] = [*self._keys(regions)]
+        if lasting is not None:
+            lasts = (regions[:, None] == lasting).all(dim=2).any(dim=1)
+            keys = [key if last else None for key, last in zip(keys, lasts.tolist(), strict=True)]
         necks = teacher.cache.describe(
-            self._keys(regions), lambda rows: teacher.embed(self.cut(regions[rows])).float()
+            keys, lambda rows: teacher.embed(self.cut(regions[rows])).float()
         )
         return necks.to(regions.device)
 
     def _keys(self, regions: torch.Tensor) -> list[bytes]:
-        images = [
-            f"{_image_key(record)} {record['to_original'][0][0] < 0}" for record in self.records
-        ]
-        texts = [f"{images[int(number)]} {place}" for number, *place in regions.tolist()]
+        texts = [f"{self._images[int(number)]} {place}" for number, *place in regions.tolist()]
         return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+
+    @cached_property
+    def _images(self) -> list[str]:
+        """What tells each image, as the student sees it, from all others."""
+        return [f"{_image_key(record)} {_is_mirrored(record)}" for record in self.records]
 
     def regions(self, places: Places) -> torch.Tensor:
         """(R, 5) numbers of images and XYXY pixels of the original images."""
@@ -189,7 +205,7 @@ class CropOutputs(TeacherOutputs):
         if self.originals is None:
             self.originals = self._originals()
         crops = crop_people(self.originals.tensor, regions, self.teacher.model.size)
-        mirrored = torch.tensor([record["to_original"][0][0] < 0 for record in self.records])
+        mirrored = torch.tensor([_is_mirrored(record) for record in self.records])
         rows = mirrored.to(crops.device)[regions[:, 0].long()]
         return torch.where(rows[:, None, None, None], crops.flip(3), crops)
 
@@ -199,6 +215,11 @@ class CropOutputs(TeacherOutputs):
         return self.teacher.model.preprocess_image(
             [{"image": image.flip(0) if flip else image} for image in images]
         )
+
+
+def _is_mirrored(record: dict[str, Any]) -> bool:
+    (factor_x, _), _ = record["to_original"]
+    return factor_x < 0
 
 
 def _image_key(record: dict[str, Any]) -> str:

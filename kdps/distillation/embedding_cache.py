@@ -49,25 +49,27 @@ class EmbeddingCache:
         self._connections: dict[int, sqlite3.Connection] = {}
 
     def describe(
-        self, keys: Sequence[bytes], compute: Callable[[list[int]], torch.Tensor]
+        self, keys: Sequence[bytes | None], compute: Callable[[list[int]], torch.Tensor]
     ) -> torch.Tensor:
         """The rows of keys, those that are not there computed and kept.
 
         Args:
-            keys: R of them, at least one.
+            keys: R of them, at least one. What has None as key is always computed and never kept.
             compute: from numbers of keys to their (N, D) float32 rows.
 
         Returns:
             (R, D) float32, on the CPU if all were there.
         """
-        found = self._read(keys)
+        found = self._read([key for key in keys if key is not None])
         missing = [i for i, key in enumerate(keys) if key not in found]
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
         if not missing:
             return torch.stack([found[key] for key in keys])
         computed = compute(missing)
-        self._keep([keys[i] for i in missing], computed)
+        kept = [i for i, row in enumerate(missing) if keys[row] is not None]
+        if kept:
+            self._keep([keys[missing[i]] for i in kept], computed[kept])
         place = {row: i for i, row in enumerate(missing)}
         return torch.stack(
             [

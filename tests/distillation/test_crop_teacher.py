@@ -179,6 +179,21 @@ def test_what_is_in_the_cache_is_not_looked_at(files, tmp_path, monkeypatch):
     assert (teacher.cache.hits, teacher.cache.misses) == (2, 8)
 
 
+@pytest.mark.parametrize("count", [0, 2], ids=["any window", "fixed windows"])
+def test_only_places_that_come_again_are_kept(files, tmp_path, count):
+    batch = crop_batch([[0, 1]], (False,))
+    annotated = batch[0]["instances"].gt_boxes
+    sampled = people_at([Boxes(torch.cat([annotated.tensor[:1], annotated.tensor + 3]))])
+    windows = people_at([Boxes(annotated.tensor + 5)])
+    cache = str(tmp_path / "cache")
+    teacher = teacher_of(files, "DISTILLATION.WINDOWS", count, CACHE=cache)
+    for _ in range(2):
+        said = said_at(teacher, batch, sampled, windows)
+        assert len(said.people["reid"].embeddings) == 3
+        assert len(said.windows["reid"].embeddings) == 2
+    assert (teacher.cache.hits, teacher.cache.misses) == ((3, 7) if count else (1, 9))
+
+
 @pytest.mark.parametrize(
     "opts", [(), ("INPUT.PERSON_CROPS.SIZE", (48, 16))], ids=["weights", "crop settings"]
 )

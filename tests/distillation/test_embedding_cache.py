@@ -37,6 +37,17 @@ def test_only_what_is_not_there_is_computed(tmp_path):
     assert describe(EmbeddingCache(tmp_path / "new", "b" * 64), [b"3"]) == [[b"3"]]
 
 
+def test_a_row_without_a_key_is_computed_each_time(tmp_path):
+    cache = EmbeddingCache(tmp_path, "a" * 64)
+    network = Network([b"1", b"2", b"3"])
+    for asked in ([[b"1", b"2", b"3"]], [[b"2"]]):
+        network.asked = []
+        rows = cache.describe([b"1", None, b"3"], network)
+        assert rows.tolist() == [[49.0, 0.5], [50.0, 0.5], [51.0, 0.5]]
+        assert network.asked == asked
+    cache.describe([None], Network([b"4"]))
+
+
 def test_more_keys_than_a_statement_takes(tmp_path):
     keys = [bytes([i % 256, i // 256]) for i in range(1300)]
     cache = EmbeddingCache(tmp_path, "a" * 64)
