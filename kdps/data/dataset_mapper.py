@@ -14,6 +14,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from kdps.data.given_boxes import GivenBoxes
+from kdps.data.image_file import read_pixels
 from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV, ResizeShortestEdgeOpenCVUint8
 from kdps.data.transforms import ResizeShortestEdgeFloor
 from kdps.errors import KdpsError, one_line
@@ -136,7 +137,7 @@ def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
     """
     path = record["file_name"]
     try:
-        image = utils.read_image(path, format=image_format)
+        image = read_pixels(path, image_format)
         utils.check_image_size(record, image)
     except utils.SizeMismatchError as error:
         size = f"{record['width']}x{record['height']}"

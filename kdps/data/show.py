@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import Metadata
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from detectron2.utils.visualizer import ColorMode, VisImage, Visualizer
 
+from kdps.data.image_file import read_pixels
 from kdps.data.records import UNLABELLED
 from kdps.errors import KdpsError, one_line
 
@@ -32,7 +32,7 @@ def draw_record(record: dict[str, Any]) -> VisImage:
     """
     path = record["file_name"]
     try:
-        image = read_image(path, format="RGB")
+        image = read_pixels(path, "RGB")
     except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
         raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
     # Labels have a least size; in a small image they would hide the people.

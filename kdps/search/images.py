@@ -7,8 +7,8 @@ import filecmp
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 
+from kdps.data.image_file import read_pixels
 from kdps.errors import KdpsError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -44,7 +44,7 @@ def read_bgr(path: str | Path) -> np.ndarray:
     if not path.is_file():
         raise KdpsError(f"image {path} does not exist")
     try:
-        return read_image(str(path), format="BGR")
+        return read_pixels(str(path), "BGR")
     # Pillow's decoders raise whatever the damage leads them to (SyntaxError, struct.error, ...).
     except Exception as error:
         raise KdpsError(f"image {path} cannot be read: {error}") from error
