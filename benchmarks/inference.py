@@ -14,6 +14,7 @@ of a run. Each side then runs once in a process of its own, whose largest memory
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
 import statistics
@@ -55,9 +56,10 @@ def main() -> None:
         return
     times: dict[str, list[float]] = {name: [] for name in sides}
     with torch.inference_mode():
+        outputs = {name: work()[0] for name, (_, work) in sides.items()}
         # Of the largest batch, which the first image must not notice.
-        outputs = [work()[0] for _, work in sides.values()]
-        difference = _compare(outputs[0], outputs[-1]) if args.peer else None
+        largest = outputs[f"kdps, batch of {args.batch_sizes[-1]}"]
+        difference = _compare(outputs[PEER], largest) if args.peer else None
         for _ in range(args.repeat):
             for name, (count, work) in sides.items():
                 times[name].append(seconds(work, args.device) / count)
@@ -111,12 +113,29 @@ def _sides(
     ours.proposal_generator.register_forward_hook(
         lambda _, __, output: seen.append(len(output[0][0]))
     )
-    for size in args.batch_sizes:
-        sides[f"kdps, batch of {size}"] = (
-            size,
-            lambda size=size: ours([resize(image) for image in images[:size]]),
-        )
+    variants = {"": ours}
+    for precision in args.precisions:
+        variants[f", {precision}"] = _like(ours, precision, compiled=False)
+    if args.compile:
+        for precision in ("float32", *args.precisions):
+            variants[f", {precision}, compiled"] = _like(ours, precision, compiled=True)
+    for name, model in variants.items():
+        for size in args.batch_sizes:
+            sides[f"kdps, batch of {size}{name}"] = (
+                size,
+                lambda size=size, model=model: model([resize(image) for image in images[:size]]),
+            )
     return sides, seen
+
+
+def _like(model: nn.Module, precision: str, compiled: bool) -> nn.Module:
+    """The same model and weights in another precision, its trunk compiled or not."""
+    other = copy.copy(model)
+    other._modules = dict(model._modules)
+    other.test_precision = precision
+    if compiled:
+        other.backbone = torch.compile(model.backbone)
+    return other
 
 
 def _parse() -> argparse.Namespace:
@@ -130,6 +149,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--shorter", type=int, default=900, help="side of the network input")
     parser.add_argument("--longer", type=int, default=1500, help="largest side of it")
     parser.add_argument("--survivors", type=int, default=15)
+    parser.add_argument("--precisions", nargs="+", default=[], help="beside float32")
+    parser.add_argument("--compile", action="store_true", help="the trunk, by torch.compile")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

@@ -47,12 +47,17 @@ def add_kdps_config(cfg: CN) -> None:
 
     # "SGD", "Adam" or "AdamW". The latter two take no notice of SOLVER.MOMENTUM.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # Of training with SOLVER.AMP.ENABLED: "float16", whose loss is scaled, or "bfloat16".
+    cfg.SOLVER.AMP.PRECISION = "float16"
 
     _add_model(cfg)
 
     # Images per process in a test batch. Padding changes features near the border, so results with
     # batches of images of different sizes differ slightly from those of single images.
     cfg.TEST.IMS_PER_BATCH = 1
+    # Of convolutions and matrix products at test time: "float32", "float16" or "bfloat16", which is
+    # the faster one of CPUs that know it.
+    cfg.TEST.PRECISION = "float32"
     # What model_best.pth is the best of (the first test set's).
     cfg.TEST.BEST_METRIC = "person_search/mAP"
     # Also compute COCO's detection metrics.

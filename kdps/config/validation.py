@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from kdps.config.names import check_known, check_names
+from kdps.engine.mixed_precision import TEST_PRECISIONS, TRAINING_PRECISIONS
 from kdps.engine.optimizer import OPTIMIZERS
 from kdps.errors import KdpsError, one_line
 from kdps.evaluation.evaluation import reported_metrics
@@ -97,6 +98,7 @@ def _check_sizes(cfg: CfgNode) -> None:
         _require(0.0 <= value <= 1.0, f"{key}: {value} is outside [0, 1]")
     _check_person_crops(cfg)
     SearchSettings.from_config(cfg)
+    check_known("TEST.PRECISION", cfg.TEST.PRECISION, TEST_PRECISIONS)
     _require(not cfg.TEST.AUG.ENABLED, "TEST.AUG.ENABLED: must be False, it is not supported")
 
 
@@ -183,9 +185,10 @@ def _check_training(cfg: CfgNode) -> None:
     )
     _check_reference_world(cfg, world)
     _check_sampler(cfg)
+    check_known("SOLVER.AMP.PRECISION", solver.AMP.PRECISION, TRAINING_PRECISIONS)
     _require(
-        not (solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"),
-        "SOLVER.AMP.ENABLED: mixed precision needs a GPU, but MODEL.DEVICE is cpu",
+        not solver.AMP.ENABLED or solver.AMP.PRECISION == "bfloat16" or cfg.MODEL.DEVICE != "cpu",
+        "SOLVER.AMP.PRECISION: float16 needs a GPU, but MODEL.DEVICE is cpu",
     )
     _require(
         cfg.TEST.EVAL_PERIOD >= 0,

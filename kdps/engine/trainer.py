@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine import hooks as detectron2_hooks
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.modeling import build_model
@@ -37,6 +37,7 @@ from kdps.engine import hooks
 from kdps.engine.distillation import DistillationHook, student_of
 from kdps.engine.distributed import share_buffers, wrap_for_training
 from kdps.engine.metrics_file import prepare_metrics_file
+from kdps.engine.mixed_precision import build_step_trainer
 from kdps.engine.optimizer import build_clipped_optimizer
 from kdps.errors import KdpsError
 from kdps.evaluation.person_search_evaluation import PersonSearchEvaluator
@@ -77,11 +78,7 @@ class PersonSearchTrainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         model = wrap_for_training(model)
-        if cfg.SOLVER.AMP.ENABLED:
-            scaler = torch.amp.GradScaler("cuda")
-            self._trainer = AMPTrainer(model, data_loader, optimizer, grad_scaler=scaler)
-        else:
-            self._trainer = SimpleTrainer(model, data_loader, optimizer)
+        self._trainer = build_step_trainer(cfg, model, data_loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = PersonSearchCheckpointer(
             student, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), **adapters

@@ -184,6 +184,7 @@ def _model_meta(cfg: CfgNode) -> dict[str, Any]:
         "method": _method_name(cfg),
         "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
         "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        "precision": cfg.TEST.PRECISION,
     }
 
 

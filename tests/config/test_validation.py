@@ -137,7 +137,12 @@ FAULTS = [
     (("SOLVER.CHECKPOINT_PERIOD", 0), "SOLVER.CHECKPOINT_PERIOD: must be at least 1"),
     (("SOLVER.IMS_PER_BATCH", 0), "SOLVER.IMS_PER_BATCH: 0 images cannot be shared evenly"),
     (("SOLVER.STEPS", (6, 900)), r"SOLVER.STEPS: \[900\] lie beyond SOLVER.MAX_ITER 8"),
-    (("SOLVER.AMP.ENABLED", True), "SOLVER.AMP.ENABLED: mixed precision needs a GPU"),
+    (("SOLVER.AMP.ENABLED", True), "SOLVER.AMP.PRECISION: float16 needs a GPU"),
+    (("SOLVER.AMP.PRECISION", "half"), "SOLVER.AMP.PRECISION: unknown value 'half'; known: bfloat"),
+    (
+        ("TEST.PRECISION", "double"),
+        "TEST.PRECISION: unknown value 'double'; known: bfloat16, float",
+    ),
     (("DATALOADER.ASPECT_RATIO_GROUPING", True), "DATALOADER.ASPECT_RATIO_GROUPING: must be"),
     (("DATALOADER.SAMPLER_TRAIN", "Other"), "DATALOADER.SAMPLER_TRAIN: 'Other' is not supported"),
     (("TEST.EVAL_PERIOD", -1), "TEST.EVAL_PERIOD: must be 0"),

@@ -67,6 +67,7 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
         test_topk_per_image: int = 100,
         query_mode: str = "best_iou",
         size_divisibility: int = 0,
+        test_precision: str = "float32",
     ) -> None:
         """
         Args:
@@ -86,12 +87,13 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
             test_topk_candidates: cells that go into the suppression, per image.
             test_nms_thresh: IoU threshold of the suppression.
             test_topk_per_image: detections kept per image; -1 keeps all.
-            query_mode, size_divisibility: see :meth:`PersonSearchInference.set_up_inference`.
+            query_mode, size_divisibility, test_precision: see
+                :meth:`PersonSearchInference.set_up_inference`.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
-        self.set_up_inference(query_mode, size_divisibility)
+        self.set_up_inference(query_mode, size_divisibility, test_precision)
         self.stride = backbone.output_shape()[head_in_features[0]].stride
         self.box2box_transform = Box2BoxTransformLinear(normalize_by_size=True)
         self.oim = oim
@@ -147,6 +149,7 @@ class AlignPS(PersonSearchInference, Distillable, DenseDetector):
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
             "size_divisibility": cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY,
+            "test_precision": cfg.TEST.PRECISION,
         }
 
     def _describe(self, images: ImageList) -> Features:

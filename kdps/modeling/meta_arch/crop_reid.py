@@ -50,6 +50,7 @@ class CropReID(PersonSearchInference, nn.Module):
         pixel_std: tuple[float, ...],
         loss_weights: Mapping[str, float],
         triplet_margin: float = 0.3,
+        test_precision: str = "float32",
     ) -> None:
         """
         Args:
@@ -61,6 +62,7 @@ class CropReID(PersonSearchInference, nn.Module):
             pixel_mean, pixel_std: of the channels of an input.
             loss_weights: of "loss_id" and "loss_triplet"; 0 leaves the latter out.
             triplet_margin: see :func:`batch_hard_triplet_loss`.
+            test_precision: see :meth:`PersonSearchInference.set_up_inference`.
         """
         super().__init__()
         self.backbone = backbone
@@ -73,7 +75,7 @@ class CropReID(PersonSearchInference, nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         # Whole images are never the input of the network.
-        self.set_up_inference("given_box", size_divisibility=1)
+        self.set_up_inference("given_box", 1, test_precision)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -105,6 +107,7 @@ class CropReID(PersonSearchInference, nn.Module):
                 "loss_triplet": reid.TRIPLET_LOSS_WEIGHT,
             },
             "triplet_margin": reid.TRIPLET_MARGIN,
+            "test_precision": cfg.TEST.PRECISION,
         }
 
     @property

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,16 +26,21 @@ class PersonSearchInference:
     says how it detects (:meth:`_detect`) and embeds (:meth:`_embed`).
     """
 
-    def set_up_inference(self, query_mode: str, size_divisibility: int = 0) -> None:
+    def set_up_inference(
+        self, query_mode: str, size_divisibility: int = 0, precision: str = "float32"
+    ) -> None:
         """
         Args:
             query_mode: "given_box" embeds the box of a query; "best_iou" takes the embedding of
                 the detection that overlaps it most.
             size_divisibility: sides of the padded batch are multiples of this; 0 takes the
                 backbone's.
+            precision: of convolutions and matrix products at test time: "float32", "float16" or
+                "bfloat16". Outputs are float32.
         """
         check_query_mode(query_mode)
         self.query_mode = query_mode
+        self.test_precision = precision
         self.size_divisibility = size_divisibility or self.backbone.size_divisibility
 
     def _describe(self, images: ImageList) -> Features:
@@ -78,6 +84,29 @@ class PersonSearchInference:
             ``pred_boxes``, ``pred_embeddings`` and the other fields of the input. Given boxes are
             all returned, in their order. Embeddings are rows of unit length.
         """
+        with self._in_test_precision():
+            outputs = self._find(batched_inputs, detected_instances)
+        if self.query_mode == "best_iou":
+            for output in outputs:
+                if "queries" in output:
+                    take_best_overlap(output["queries"], output["instances"])
+        if not do_postprocess:
+            return [output["instances"] for output in outputs]
+        for record, output in zip(batched_inputs, outputs, strict=True):
+            for name, instances in output.items():
+                output[name] = _to_original_size(instances, record, name in GIVEN)
+        return outputs
+
+    def _in_test_precision(self) -> AbstractContextManager:
+        if self.test_precision == "float32":
+            # What a caller has set holds.
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.test_precision))
+
+    def _find(
+        self, batched_inputs: list[dict[str, Any]], detected_instances: list[Instances] | None
+    ) -> list[dict[str, Instances]]:
+        """Detections and embeddings of given boxes of each image, in pixels of the input."""
         images = self.preprocess_image(batched_inputs)
         features = self._describe(images)
         if detected_instances is None and all("detected" in x for x in batched_inputs):
@@ -88,15 +117,6 @@ class PersonSearchInference:
             detections = self._embed_detected(images, features, detected_instances)
         outputs = [{"instances": d} for d in detections]
         self._embed_given(batched_inputs, images, features, outputs)
-        if self.query_mode == "best_iou":
-            for output in outputs:
-                if "queries" in output:
-                    take_best_overlap(output["queries"], output["instances"])
-        if not do_postprocess:
-            return [output["instances"] for output in outputs]
-        for record, output in zip(batched_inputs, outputs, strict=True):
-            for name, instances in output.items():
-                output[name] = _to_original_size(instances, record, name in GIVEN)
         return outputs
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:

@@ -29,21 +29,28 @@ class PersonSearchRCNN(PersonSearchInference, Distillable, GeneralizedRCNN):
 
     @configurable
     def __init__(
-        self, *, size_divisibility: int = 0, query_mode: str = "given_box", **kwargs
+        self,
+        *,
+        size_divisibility: int = 0,
+        query_mode: str = "given_box",
+        test_precision: str = "float32",
+        **kwargs,
     ) -> None:
         """
         Args:
-            size_divisibility, query_mode: see :meth:`PersonSearchInference.set_up_inference`.
+            size_divisibility, query_mode, test_precision: see
+                :meth:`PersonSearchInference.set_up_inference`.
             kwargs: see :class:`detectron2.modeling.GeneralizedRCNN`.
         """
         super().__init__(**kwargs)
-        self.set_up_inference(query_mode, size_divisibility)
+        self.set_up_inference(query_mode, size_divisibility, test_precision)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         ret = super().from_config(cfg)
         ret["size_divisibility"] = cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY
         ret["query_mode"] = cfg.MODEL.PERSON_SEARCH.QUERY_MODE
+        ret["test_precision"] = cfg.TEST.PRECISION
         return ret
 
     def _train(

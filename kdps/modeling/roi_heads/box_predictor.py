@@ -11,10 +11,16 @@ from kdps.utils.distributed import rank_share
 
 
 class DetectionOutputLayers(FastRCNNOutputLayers):
-    """Detectron2's layers with losses averaged over the regions of all ranks.
+    """Detectron2's layers with losses averaged over the regions of all ranks, in float32.
 
-    An image with few proposals gives fewer regions than are asked for.
+    An image with few proposals gives fewer regions than are asked for. In half precision sure
+    detections would have one score.
     """
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`detectron2.modeling.roi_heads.FastRCNNOutputLayers.forward`."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
     def losses(
         self, predictions: tuple[torch.Tensor, torch.Tensor], proposals: list[Instances]

@@ -110,6 +110,32 @@ def test_precise_batch_norm_passes_do_not_move_the_memory(method):
         assert not any(buffer.any() for buffer in memory.buffers())
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_outputs_of_other_precisions_are_float32_and_near(precision, method):
+    batch = make_test_batch([2, 1])
+    # Boxes of one's own, so that no threshold decides what is compared.
+    for record in batch:
+        boxes = torch.tensor([[2.0, 4, 20, 50], [30.0, 2, 60, 60]])
+        record["annotated"] = Instances(record["image"].shape[1:], boxes=Boxes(boxes))
+    options = (*method.options, "MODEL.PERSON_SEARCH.QUERY_MODE", "given_box")
+    with torch.no_grad():
+        full = detector(*options)(batch)
+        mixed = detector(*options, "TEST.PRECISION", precision)(batch)
+    for one, other in zip(full, mixed, strict=True):
+        for name, expected in one.items():
+            found = other[name]
+            values = [found.pred_boxes.tensor, found.pred_embeddings]
+            values += [found.scores] if name == "instances" else []
+            assert {value.dtype for value in values} == {torch.float32}
+            norms = found.pred_embeddings.norm(dim=1)
+            torch.testing.assert_close(norms, torch.ones(len(found)), rtol=0, atol=1e-5)
+            if name != "instances":
+                cosines = (found.pred_embeddings * expected.pred_embeddings).sum(dim=1)
+                assert cosines.min() > 0.99
+                assert not torch.equal(found.pred_embeddings, expected.pred_embeddings)
+    assert not torch.is_autocast_enabled("cpu")
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_a_step_in_mixed_precision(dtype, method):
     model, batch = build(*method.options), make_training_batch([[0, 1, -1], [1, 4]])
