@@ -185,7 +185,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="variables of this machine that the commands see (default: those of proxies and pip)",
     )
     parser.add_argument(
-        "--bind", nargs="*", type=Path, default=[], help="files and folders to show in the roots"
+        "--bind",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="files and folders to show in the roots, which cannot write to them",
     )
     return parser
 
@@ -204,8 +209,11 @@ def check(options: argparse.Namespace) -> None:
         subprocess.run(["cp", "-a", str(base), str(folder)], check=True)
         root = roots[name] = Root(folder, kept)
         with ExitStack() as stack:
-            for path in (Path("/proc"), Path("/dev"), Path("/etc/resolv.conf"), *options.bind):
+            for path in (Path("/proc"), Path("/dev")):
                 _show(path, root, stack)
+            for path in (Path("/etc/resolv.conf"), *options.bind):
+                # What is installed in a root must not write into this machine.
+                _show(path, root, stack, read_only=True)
             for own in instructions:
                 execute(own, root, roots, {"INSTALL": options.install})
             if not name:
@@ -215,7 +223,7 @@ def check(options: argparse.Namespace) -> None:
     say(f"\nDone: {final} has {final.stat().st_size} bytes")
 
 
-def _show(path: Path, root: Root, stack: ExitStack) -> None:
+def _show(path: Path, root: Root, stack: ExitStack, read_only: bool = False) -> None:
     """Mount a file or folder of this machine at its own place in a root, until the stack ends."""
     target = root.folder / str(path.absolute()).lstrip("/")
     if path.is_dir():
@@ -227,6 +235,8 @@ def _show(path: Path, root: Root, stack: ExitStack) -> None:
     # What is unmounted here has to stay mounted elsewhere.
     subprocess.run(["mount", "--make-rslave", str(target)], check=True)
     stack.callback(subprocess.run, ["umount", "--recursive", str(target)], check=True)
+    if read_only:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(target)], check=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
