@@ -52,5 +52,12 @@ def _build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    optimizer = optimizer_class(parameters, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+    # One kernel for all parameters. It would unscale gradients itself, behind what clips them.
+    is_scaled = solver.AMP.ENABLED and solver.AMP.PRECISION == "float16"
+    optimizer = optimizer_class(
+        parameters,
+        lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        fused=None if is_scaled else True,
+    )
     return maybe_add_gradient_clipping(cfg, optimizer)

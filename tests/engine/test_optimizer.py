@@ -85,3 +85,19 @@ def test_other_optimizers_have_the_groups_of_the_config() -> None:
     assert isinstance(optimizer, torch.optim.AdamW)
     groups = {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups}
     assert groups == {cfg.SOLVER.WEIGHT_DECAY: 1, 0.0: 1}
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW"])
+@pytest.mark.parametrize(
+    ("amp", "precision", "fused"),
+    [(False, "float16", True), (True, "bfloat16", True), (True, "float16", None)],
+)
+def test_gradients_are_clipped_before_a_kernel_could_unscale_them(
+    name: str, amp: bool, precision: str, fused: bool | None
+) -> None:
+    cfg = get_cfg()
+    cfg.SOLVER.OPTIMIZER = name
+    cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.PRECISION = amp, precision
+    optimizer = build_clipped_optimizer(cfg, nn.Linear(2, 2))
+    assert optimizer.defaults["fused"] is fused
+    assert {group["fused"] for group in optimizer.param_groups} == {fused}
