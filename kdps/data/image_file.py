@@ -18,7 +18,7 @@ _END, _TAIL = b"\xff\xd9", 1024
 def read_pixels(path: str, image_format: str) -> np.ndarray:
     """(H, W, 3) uint8 pixels of an image file, turned upright by its EXIF tag.
 
-    JPEG files in colour or grey are decoded by OpenCV, in half of Pillow's time and with the same
+    JPEG files in colour or grey are decoded by OpenCV, faster than by Pillow and with the same
     pixels. All else is left to Detectron2's reader, and so to Pillow, which knows more formats and
     tells what is wrong with a damaged file.
 
@@ -33,7 +33,8 @@ def read_pixels(path: str, image_format: str) -> np.ndarray:
         with PathManager.open(path, "rb") as stream:
             image = _decode_jpeg(stream.read())
         if image is not None:
-            return image if image_format == "BGR" else image[:, :, ::-1]
+            # A view with turned channels would be copied by whatever comes next, slowly.
+            return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return detection_utils.read_image(path, format=image_format)
 
 
