@@ -137,6 +137,18 @@ def test_quantized_codes_find_most() -> None:
     assert firsts == people.keys[:50].tolist()
 
 
+@pytest.mark.parametrize("count", [1, 7, 8, 60])
+def test_queries_together_find_what_each_finds_alone(people: Sightings, count: int) -> None:
+    faiss = pytest.importorskip("faiss")
+    index = FaissIndex(IDENTITY)
+    index.upsert(people)
+    before = faiss.cvar.distance_compute_blas_threshold
+    together = index.search(people.embeddings[:count], 5)
+    assert faiss.cvar.distance_compute_blas_threshold == before
+    for query, matches in zip(people.embeddings[:count], together, strict=True):
+        assert matches.sightings.keys.tolist() == exact(people, query, 5, Selection())
+
+
 def test_no_such_kind() -> None:
     with pytest.raises(KdpsError, match="no kind 'hnsw'"):
         FaissIndex(IDENTITY, "hnsw")
