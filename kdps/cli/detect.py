@@ -27,7 +27,7 @@ from kdps.evaluation.assemble import assemble_detections, assemble_for_protocol
 from kdps.evaluation.detections_file import save_detections
 from kdps.evaluation.person_search_evaluation import detections_meta
 from kdps.evaluation.prediction_parts import PredictionParts
-from kdps.export.onnx_model import SUFFIX, OnnxModel
+from kdps.export.onnx_model import SUFFIX, OnnxModel, check_precision
 from kdps.search.images import find_images
 from kdps.utils.environment import file_hash
 from kdps.utils.output import check_writable
@@ -136,6 +136,8 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
     if args.boxes is not None:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
     exported = cfg.MODEL.WEIGHTS.endswith(SUFFIX)
+    if exported:
+        check_precision(cfg)
     if exported and (cfg.TEST.PERSON_SEARCH.BOXES or args.gt_boxes):
         raise KdpsError("--boxes, --gt-boxes: an exported model embeds no boxes that are given")
     if cfg.TEST.PERSON_SEARCH.BOXES == ANNOTATED and not args.dataset:

@@ -14,7 +14,7 @@ from kdps.data.image_input import ImageInput
 from kdps.engine.predictor import load_person_finder
 from kdps.errors import KdpsError
 from kdps.export.onnx_file import check_onnx, export_onnx
-from kdps.export.onnx_model import SUFFIX
+from kdps.export.onnx_model import SUFFIX, check_precision
 from kdps.search.images import read_bgr
 from kdps.utils.output import check_writable
 from kdps.utils.requirements import require_onnx, require_onnxruntime
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = inference_config(args)
     if args.output.suffix != SUFFIX:
         raise KdpsError(f"--output: {args.output} does not end in {SUFFIX}")
+    check_precision(cfg)
     check_writable(args.output)
     require_onnx()
     require_onnxruntime()

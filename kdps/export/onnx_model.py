@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
@@ -15,6 +16,14 @@ from kdps.export.session import WEIGHTS_ENTRY, open_session
 from kdps.export.traceable import INPUT, OUTPUTS
 
 SUFFIX = ".onnx"
+
+
+def check_precision(cfg: CfgNode) -> None:
+    """Raise a KdpsError if the config asks for another precision than that of a file."""
+    if cfg.TEST.PRECISION != "float32":
+        raise KdpsError(
+            f"TEST.PRECISION: is {cfg.TEST.PRECISION}, but an exported model computes in float32"
+        )
 
 
 class OnnxModel:

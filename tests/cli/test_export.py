@@ -53,6 +53,8 @@ def test_detect_finds_the_same_with_the_file(
     np.testing.assert_allclose(model.emb, file.emb, rtol=0, atol=1e-4)
     assert detect(gt_boxes=True) == 2
     assert "an exported model embeds no boxes" in capsys.readouterr().err
+    assert detect("TEST.PRECISION", "bfloat16") == 2
+    assert "bfloat16, but an exported model computes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,11 @@ def test_errors_take_one_line(
     assert export(**options) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "kdps: error" in x]
     assert message in line
+
+
+def test_another_precision_is_refused(export: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export("TEST.PRECISION", "bfloat16") == 2
+    assert "bfloat16, but an exported model computes" in capsys.readouterr().err
 
 
 def test_boxes_of_a_data_set_are_refused(export: Run, capsys: pytest.CaptureFixture[str]) -> None:
