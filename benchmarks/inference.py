@@ -35,6 +35,7 @@ from torch import nn
 import kdps.modeling  # noqa: F401  registers the architecture
 from kdps.checkpoint.convert import convert
 from kdps.data.transforms import floored_size
+from kdps.engine.mixed_precision import TRAINING_PRECISIONS
 from kdps.engine.setup import load_cfg
 from kdps.modeling.inference import prepare_for_inference
 
@@ -149,7 +150,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--shorter", type=int, default=900, help="side of the network input")
     parser.add_argument("--longer", type=int, default=1500, help="largest side of it")
     parser.add_argument("--survivors", type=int, default=15)
-    parser.add_argument("--precisions", nargs="+", default=[], help="beside float32")
+    parser.add_argument(
+        "--precisions", nargs="+", default=[], choices=TRAINING_PRECISIONS, help="beside float32"
+    )
     parser.add_argument("--compile", action="store_true", help="the trunk, by torch.compile")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)

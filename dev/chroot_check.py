@@ -231,7 +231,9 @@ def _show(path: Path, root: Root, stack: ExitStack, read_only: bool = False) -> 
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.touch()
-    subprocess.run(["mount", "--rbind", str(path.resolve()), str(target)], check=True)
+    # A remount reaches the top of what is mounted only.
+    kind = "--bind" if read_only else "--rbind"
+    subprocess.run(["mount", kind, str(path.resolve()), str(target)], check=True)
     # What is unmounted here has to stay mounted elsewhere.
     subprocess.run(["mount", "--make-rslave", str(target)], check=True)
     stack.callback(subprocess.run, ["umount", "--recursive", str(target)], check=True)

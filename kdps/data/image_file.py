@@ -11,16 +11,18 @@ from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-# A JPEG file ends with this marker, or soon after it.
-_END, _TAIL = b"\xff\xd9", 1024
+# A JPEG file starts with the one marker and ends with the other, or soon after it.
+_START, _END, _TAIL = b"\xff\xd8", b"\xff\xd9", 1024
+# EXIF's tag, and its value of an image that is not turned.
+_ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
 def read_pixels(path: str, image_format: str) -> np.ndarray:
     """(H, W, 3) uint8 pixels of an image file, turned upright by its EXIF tag.
 
-    JPEG files in colour or grey are decoded by OpenCV, faster than by Pillow and with the same
-    pixels. All else is left to Detectron2's reader, and so to Pillow, which knows more formats and
-    tells what is wrong with a damaged file.
+    JPEG files in colour or grey that stand upright are decoded by OpenCV, faster than by Pillow and
+    with the same pixels. All else is left to Detectron2's reader, and so to Pillow, which knows
+    more formats and tells what is wrong with a damaged file.
 
     Args:
         path: a local path, or an address that Detectron2's ``PathManager`` knows.
@@ -31,7 +33,8 @@ def read_pixels(path: str, image_format: str) -> np.ndarray:
     """
     if image_format in ("BGR", "RGB"):
         with PathManager.open(path, "rb") as stream:
-            image = _decode_jpeg(stream.read())
+            start = stream.read(len(_START))
+            image = _decode_jpeg(start + stream.read()) if start == _START else None
         if image is not None:
             # A view with turned channels would be copied by whatever comes next, slowly.
             return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -39,15 +42,17 @@ def read_pixels(path: str, image_format: str) -> np.ndarray:
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    """BGR pixels; None of what is no whole JPEG file in colour or grey."""
-    if not content.startswith(b"\xff\xd8") or _END not in content[-_TAIL:]:
+    """BGR pixels; None of what is no whole JPEG file in colour or grey that stands upright."""
+    if _END not in content[-_TAIL:]:
         return None
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            mode = image.mode
+            mode, orientation = image.mode, image.getexif().get(_ORIENTATION, _UPRIGHT)
     except Exception:  # noqa: BLE001  Pillow is asked again, and tells
         return None
-    if mode not in ("RGB", "L"):
-        # Four inks become colours in a way of one's own in each library.
+    # Four inks become colours in another way in each library, and Pillow looks for the orientation
+    # in more places.
+    if mode not in ("RGB", "L") or orientation != _UPRIGHT:
         return None
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)

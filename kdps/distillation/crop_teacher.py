@@ -25,6 +25,7 @@ from kdps.distillation.teacher import (
 )
 from kdps.distillation.teacher_model import fingerprint, load_teacher
 from kdps.errors import KdpsError
+from kdps.layers.precision import half_precision
 from kdps.modeling.meta_arch.crop_reid import CropReID
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
@@ -112,7 +113,7 @@ class CropTeacher(Teacher):
     @torch.no_grad()
     def embed(self, crops: torch.Tensor) -> torch.Tensor:
         """(R, D) features behind the neck, not normalised, of (R, 3, h, w) normalised crops."""
-        with torch.autocast(crops.device.type, enabled=self.half_precision):
+        with half_precision(crops.device, self.half_precision):
             return self.model.describe_crops(crops)
 
 

@@ -22,6 +22,7 @@ from kdps.distillation.teacher import (
     scale_boxes,
     scale_places,
 )
+from kdps.layers.precision import half_precision
 from kdps.structures.distill_outputs import DistillOutputs, PersonOutputs, Places
 
 
@@ -90,7 +91,7 @@ class NetworkTeacher(Teacher):
 
     def precision(self) -> torch.autocast:
         """The precision that the network runs in, inside of that of the student."""
-        return torch.autocast(self.model.device.type, enabled=self.half_precision)
+        return half_precision(self.model.device, self.half_precision)
 
     def _own_input(self, record: dict[str, Any]) -> dict[str, Any]:
         image = record["image"] if self.sizes is None else _original_or_own(record)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
+from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine import hooks as detectron2_hooks
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.modeling import build_model
@@ -261,6 +261,11 @@ class PersonSearchTrainer(DefaultTrainer):
             raise KdpsError(
                 f"SOLVER.REFERENCE_WORLD_SIZE: scaled to {own} processes, but the checkpoint to "
                 f"resume from to {saved} (0: not scaled); resume with as many"
+            )
+        if isinstance(self._trainer, AMPTrainer) and "grad_scaler" not in state_dict["_trainer"]:
+            raise KdpsError(
+                "SOLVER.AMP: float16 needs the scale of the loss, which the checkpoint to resume "
+                "from has not: it is of another precision"
             )
         super().load_state_dict(state_dict)
         self.seed = state_dict["seed"]

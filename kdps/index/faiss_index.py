@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ _CODE_BITS = 8
 _PROBED_SHARE = 16
 # As many at once are faster as a product of matrices.
 _QUERIES_OF_A_PRODUCT = 8
+_THRESHOLD = threading.Lock()
 
 
 class FaissIndex:
@@ -167,17 +169,19 @@ class FaissIndex:
         """Let FAISS multiply matrices for so many queries.
 
         By itself it does so for hundreds only and is four times as slow with 64 (FAISS 1.15). Its
-        threshold belongs to the process, so it is put back; whoever meets it meanwhile is only
-        served at another speed.
+        threshold belongs to the process, so one search at a time changes it and puts it back.
         """
-        settings = self._faiss.cvar
-        before = settings.distance_compute_blas_threshold
-        if queries >= _QUERIES_OF_A_PRODUCT:
-            settings.distance_compute_blas_threshold = 1
-        try:
+        if queries < _QUERIES_OF_A_PRODUCT:
             yield
-        finally:
-            settings.distance_compute_blas_threshold = before
+            return
+        settings = self._faiss.cvar
+        with _THRESHOLD:
+            before = settings.distance_compute_blas_threshold
+            settings.distance_compute_blas_threshold = 1
+            try:
+                yield
+            finally:
+                settings.distance_compute_blas_threshold = before
 
     def _parameters(self, meant: np.ndarray) -> Any:
         options = {}

@@ -62,7 +62,7 @@ class InclusiveRPN(PersonSearchRPN):
     ) -> list[Instances]:
         """See :meth:`detectron2.modeling.proposal_generator.RPN.predict_proposals`."""
         boxes = torch.cat(self._decode_proposals(anchors, pred_anchor_deltas), dim=1)
-        logits = torch.cat(pred_objectness_logits, dim=1).float()
+        logits = torch.cat(pred_objectness_logits, dim=1)
         return [self._best(*image) for image in zip(boxes, logits, image_sizes, strict=True)]
 
     def _best(self, boxes: torch.Tensor, logits: torch.Tensor, size: tuple[int, int]) -> Instances:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes
 
 from kdps.utils.distributed import rank_share
 
@@ -16,19 +16,6 @@ class PersonSearchRPN(RPN):
 
     Detectron2 divides by the wanted number instead, which is more when an image has few anchors.
     """
-
-    def predict_proposals(
-        self,
-        anchors: list[Boxes],
-        pred_objectness_logits: list[torch.Tensor],
-        pred_anchor_deltas: list[torch.Tensor],
-        image_sizes: list[tuple[int, int]],
-    ) -> list[Instances]:
-        """See :meth:`detectron2.modeling.proposal_generator.RPN.predict_proposals`."""
-        # In half precision many anchors would have the same logit, and chance would choose.
-        logits = [own.float() for own in pred_objectness_logits]
-        deltas = [own.float() for own in pred_anchor_deltas]
-        return super().predict_proposals(anchors, logits, deltas, image_sizes)
 
     def losses(
         self,

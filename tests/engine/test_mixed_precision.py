@@ -1,4 +1,6 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
+from unittest import mock
+
 import pytest
 import torch
 from detectron2.engine import AMPTrainer, SimpleTrainer
@@ -8,6 +10,7 @@ from torch import nn
 
 from kdps.config import get_cfg
 from kdps.engine.mixed_precision import BFloat16Trainer, build_step_trainer
+from kdps.errors import KdpsError
 from kdps.utils.testing_set import tiny_training_cfg
 
 BFLOAT16 = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "bfloat16")
@@ -68,6 +71,15 @@ def test_the_trainer_of_a_precision(opts, kind):
     model = Product()
     made = build_step_trainer(cfg, model, [], torch.optim.SGD(model.parameters(), lr=1.0))
     assert type(made) is kind
+
+
+def test_a_checkpoint_without_a_scale_is_refused_by_float16(tmp_path):
+    train(tiny_training_cfg(tmp_path), stop_after=4)
+    with (
+        mock.patch("kdps.engine.trainer.AMPTrainer", SimpleTrainer),
+        pytest.raises(KdpsError, match=r"SOLVER.AMP: float16 needs the scale of the loss"),
+    ):
+        train(tiny_training_cfg(tmp_path), resume=True)
 
 
 def test_a_resumed_run_in_bfloat16_equals_an_uninterrupted_one(tmp_path):

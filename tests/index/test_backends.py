@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -143,7 +144,16 @@ def test_queries_together_find_what_each_finds_alone(people: Sightings, count: i
     index = FaissIndex(IDENTITY)
     index.upsert(people)
     before = faiss.cvar.distance_compute_blas_threshold
-    together = index.search(people.embeddings[:count], 5)
+    during = []
+    parameters = index._parameters
+
+    def watched(meant: np.ndarray) -> None:
+        during.append(faiss.cvar.distance_compute_blas_threshold)
+        return parameters(meant)
+
+    with mock.patch.object(index, "_parameters", watched):
+        together = index.search(people.embeddings[:count], 5)
+    assert during == [1 if count >= 8 else before]
     assert faiss.cvar.distance_compute_blas_threshold == before
     for query, matches in zip(people.embeddings[:count], together, strict=True):
         assert matches.sightings.keys.tolist() == exact(people, query, 5, Selection())

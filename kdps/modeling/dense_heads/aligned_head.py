@@ -10,6 +10,7 @@ from detectron2.modeling.meta_arch.fcos import FCOSHead
 from torch import nn
 
 from kdps.layers.deformable_conv import DeformableConv
+from kdps.layers.precision import in_float32
 
 
 class AlignedHead(FCOSHead):
@@ -58,6 +59,7 @@ class AlignedHead(FCOSHead):
             each cell of the finest to the left, top, right and bottom of its box, in strides and
             below zero where they mean zero; (N, 1, H_0, W_0) logits of the centreness.
         """
-        logits = [self.cls_score(self.cls_subnet(own)) for own in features]
+        logits = [in_float32(self.cls_score, self.cls_subnet(own)) for own in features]
         boxes = self.bbox_subnet(features[0])
-        return logits, self.box_scale * self.bbox_pred(boxes), self.ctrness(boxes)
+        distances = self.box_scale * in_float32(self.bbox_pred, boxes)
+        return logits, distances, in_float32(self.ctrness, boxes)

@@ -7,20 +7,19 @@ import torch
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 
+from kdps.layers.precision import in_float32
 from kdps.utils.distributed import rank_share
 
 
 class DetectionOutputLayers(FastRCNNOutputLayers):
-    """Detectron2's layers with losses averaged over the regions of all ranks, in float32.
+    """Detectron2's layers in float32, with losses averaged over the regions of all ranks.
 
-    An image with few proposals gives fewer regions than are asked for. In half precision sure
-    detections would have one score.
+    An image with few proposals gives fewer regions than are asked for.
     """
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`detectron2.modeling.roi_heads.FastRCNNOutputLayers.forward`."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+        return in_float32(super().forward, x)
 
     def losses(
         self, predictions: tuple[torch.Tensor, torch.Tensor], proposals: list[Instances]

@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.nn import functional as F
 
+from kdps.layers.precision import in_float32
 from kdps.layers.row_batch_norm import RowBatchNorm
 from kdps.modeling.losses import IdentitySoftmaxLoss, OIMLoss, build_oim_loss
 from kdps.modeling.reid_heads import build_reid_head
@@ -113,7 +114,9 @@ class NormAwareOutputLayers(nn.Module):
             features: (R, C) region features by name, as a box head returns them.
         """
         embeddings, logits = self.embedding_head(features)
-        return NormAwarePredictions(self.bbox_pred(features["res5"]), logits, embeddings)
+        return NormAwarePredictions(
+            in_float32(self.bbox_pred, features["res5"]), logits, embeddings
+        )
 
     def losses(
         self, predictions: NormAwarePredictions, proposals: list[Instances]

@@ -163,7 +163,9 @@ class PersonSearchROIHeads(DistillableHeads, ROIHeads):
         At test time on a CPU a part of them goes through at a time, which changes nothing but the
         speed and the memory. When traced, all do: the number of parts would be that of the trace.
         """
-        maps = [features[f] for f in self.in_features]
+        # Pooling computes in float32 anyway, but takes its boxes in the precision of the maps: in
+        # bfloat16 they would lie on a grid of several pixels.
+        maps = [features[f].float() for f in self.in_features]
         if self.training or maps[0].device.type != "cpu" or torch.jit.is_tracing():
             return box_head(self.pooler(maps, boxes))
         # Once and not for each part.

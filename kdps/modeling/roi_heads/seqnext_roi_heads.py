@@ -10,6 +10,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 from detectron2.structures import Instances
 from torch import nn
 
+from kdps.layers.precision import in_float32
 from kdps.modeling.roi_heads.norm_aware import NormAwareOutputLayers, NormAwarePredictions
 from kdps.modeling.roi_heads.seq_roi_heads import SeqROIHeads
 
@@ -41,8 +42,9 @@ class LinearOutputLayers(NormAwareOutputLayers):
         """
         embeddings, _ = self.embedding_head(features)
         described = features["res5"]
-        logits = self.cls_score(described).squeeze(1)
-        return NormAwarePredictions(self.bbox_pred(described), logits, embeddings)
+        logits = in_float32(self.cls_score, described).squeeze(1)
+        deltas = in_float32(self.bbox_pred, described)
+        return NormAwarePredictions(deltas, logits, embeddings)
 
 
 @ROI_HEADS_REGISTRY.register()

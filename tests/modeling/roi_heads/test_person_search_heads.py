@@ -75,3 +75,15 @@ def test_pooled_regions_have_the_size_in_the_config():
     assert build("seqnet").pooler.output_size == (6, 3)
     square = ("MODEL.ROI_BOX_HEAD.POOLER_SIZE", (), "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7)
     assert build("seqnet", *square).pooler.output_size == (7, 7)
+
+
+def test_maps_in_half_precision_do_not_move_the_boxes():
+    heads = build("seqnet")
+    maps = torch.randn(1, 16, 25, 75, generator=torch.Generator().manual_seed(1)).bfloat16()
+    # Of these, bfloat16 would make 1004, 300, 1064 and 372.
+    boxes = [Boxes(torch.tensor([[1003.0, 301.0, 1061.0, 371.0]]))]
+
+    def pooled(maps):
+        return heads._describe_regions(lambda x: {"pooled": x}, {"res4": maps}, boxes)["pooled"]
+
+    assert torch.equal(pooled(maps), pooled(maps.float()))
