@@ -135,11 +135,10 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         cfg.TEST.IMS_PER_BATCH = args.batch_size
     if args.boxes is not None:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
-    exported = cfg.MODEL.WEIGHTS.endswith(SUFFIX)
-    if exported:
+    if cfg.MODEL.WEIGHTS.endswith(SUFFIX):
         check_precision(cfg)
-    if exported and (cfg.TEST.PERSON_SEARCH.BOXES or args.gt_boxes):
-        raise KdpsError("--boxes, --gt-boxes: an exported model embeds no boxes that are given")
+        if cfg.TEST.PERSON_SEARCH.BOXES or args.gt_boxes:
+            raise KdpsError("--boxes, --gt-boxes: an exported model embeds no boxes that are given")
     if cfg.TEST.PERSON_SEARCH.BOXES == ANNOTATED and not args.dataset:
         raise KdpsError("--boxes: a folder of images has no annotated boxes; name a file")
     node = cfg.TEST.PERSON_SEARCH

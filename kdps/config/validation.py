@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from kdps.config.names import check_known, check_names
-from kdps.engine.mixed_precision import TEST_PRECISIONS, TRAINING_PRECISIONS
+from kdps.engine.mixed_precision import TEST_PRECISIONS, TRAINING_PRECISIONS, scales_loss
 from kdps.engine.optimizer import OPTIMIZERS
 from kdps.errors import KdpsError, one_line
 from kdps.evaluation.evaluation import reported_metrics
@@ -187,7 +187,7 @@ def _check_training(cfg: CfgNode) -> None:
     _check_sampler(cfg)
     check_known("SOLVER.AMP.PRECISION", solver.AMP.PRECISION, TRAINING_PRECISIONS)
     _require(
-        not solver.AMP.ENABLED or solver.AMP.PRECISION == "bfloat16" or cfg.MODEL.DEVICE != "cpu",
+        not (scales_loss(cfg) and cfg.MODEL.DEVICE == "cpu"),
         "SOLVER.AMP.PRECISION: float16 needs a GPU, but MODEL.DEVICE is cpu",
     )
     _require(

@@ -126,7 +126,7 @@ class CropOutputs(TeacherOutputs):
         self.originals: ImageList | None = None
 
     def describe(self, student: DistillOutputs) -> DistillOutputs:
-        annotated = self.regions(Places(student.targets))
+        annotated = Places(student.targets)
 
         @torch.no_grad()
         def describe_people(stage: str, own: PersonOutputs) -> PersonOutputs:
@@ -134,7 +134,7 @@ class CropOutputs(TeacherOutputs):
 
         @torch.no_grad()
         def describe_windows(stage: str, own: PersonOutputs) -> PersonOutputs:
-            return self._describe(own, None if self.teacher.windows_are_fixed else annotated)
+            return self._describe(own, own.places if self.teacher.windows_are_fixed else annotated)
 
         return DistillOutputs(
             features={},
@@ -145,10 +145,8 @@ class CropOutputs(TeacherOutputs):
             windows=DescribedPeople(student.windows, describe_windows),
         )
 
-    def _describe(self, own: PersonOutputs, lasting: torch.Tensor | None) -> PersonOutputs:
-        """What the teacher says of persons; ``lasting`` are regions that come again in other steps,
-        None: all do.
-        """
+    def _describe(self, own: PersonOutputs, lasting: Places) -> PersonOutputs:
+        """What the teacher says of persons; ``lasting`` are places that other steps meet again."""
         teacher = self.teacher
         # Cells of a map that find the same person have the same box.
         regions, rows = self.regions(own.places)[own.is_person].unique(dim=0, return_inverse=True)
@@ -165,23 +163,22 @@ class CropOutputs(TeacherOutputs):
             table=teacher.table,
         )
 
-    def _necks(self, regions: torch.Tensor, lasting: torch.Tensor | None) -> torch.Tensor:
+    def _necks(self, regions: torch.Tensor, lasting: Places) -> torch.Tensor:
         """(R, D) float32 of (R, 5) regions, of those in the cache without looking at them."""
         teacher = self.teacher
         if teacher.cache is None or len(regions) == 0:
             return teacher.embed(self.cut(regions)).float()
-        keys: list[bytes | None] = [*self._keys(regions)]
-        if lasting is not None:
-            lasts = (regions[:, None] == lasting).all(dim=2).any(dim=1)
-            keys = [key if last else None for key, last in zip(keys, lasts.tolist(), strict=True)]
+        lasts = (regions[:, None] == self.regions(lasting)).all(dim=2).any(dim=1).tolist()
+        pairs = zip(regions.tolist(), lasts, strict=True)
         necks = teacher.cache.describe(
-            keys, lambda rows: teacher.embed(self.cut(regions[rows])).float()
+            [self._key(*region) if last else None for region, last in pairs],
+            lambda rows: teacher.embed(self.cut(regions[rows])).float(),
         )
         return necks.to(regions.device)
 
-    def _keys(self, regions: torch.Tensor) -> list[bytes]:
-        texts = [f"{self._images[int(number)]} {place}" for number, *place in regions.tolist()]
-        return [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
+    def _key(self, number: float, *place: float) -> bytes:
+        text = f"{self._images[int(number)]} {list(place)}"
+        return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
     @cached_property
     def _images(self) -> list[str]:

@@ -67,10 +67,10 @@ class EmbeddingCache:
         if not missing:
             return torch.stack([found[key] for key in keys])
         computed = compute(missing)
-        kept = [i for i, row in enumerate(missing) if keys[row] is not None]
-        if kept:
-            self._keep([keys[missing[i]] for i in kept], computed[kept])
         place = {row: i for i, row in enumerate(missing)}
+        kept = [row for row in missing if keys[row] is not None]
+        if kept:
+            self._keep([keys[row] for row in kept], computed[[place[row] for row in kept]])
         return torch.stack(
             [
                 computed[place[i]] if i in place else found[key].to(computed.device)

@@ -16,6 +16,11 @@ TRAINING_PRECISIONS = ("float16", "bfloat16")
 TEST_PRECISIONS = ("float32", *TRAINING_PRECISIONS)
 
 
+def scales_loss(cfg: CfgNode) -> bool:
+    """Whether training is in float16, in which gradients vanish unless the loss is scaled."""
+    return cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.PRECISION == "float16"
+
+
 class BFloat16Trainer(SimpleTrainer):
     """Detectron2's trainer with a forward pass in mixed precision, on any device.
 
@@ -49,10 +54,8 @@ def build_step_trainer(
         data_loader: its batches.
         optimizer: of its parameters.
     """
-    amp = cfg.SOLVER.AMP
-    if not amp.ENABLED:
-        return SimpleTrainer(model, data_loader, optimizer)
-    if amp.PRECISION == "bfloat16":
-        return BFloat16Trainer(model, data_loader, optimizer)
-    scaler = torch.amp.GradScaler("cuda")
-    return AMPTrainer(model, data_loader, optimizer, grad_scaler=scaler)
+    if scales_loss(cfg):
+        scaler = torch.amp.GradScaler("cuda")
+        return AMPTrainer(model, data_loader, optimizer, grad_scaler=scaler)
+    kind = BFloat16Trainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+    return kind(model, data_loader, optimizer)

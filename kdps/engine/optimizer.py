@@ -11,6 +11,8 @@ from detectron2.solver import build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
+from kdps.engine.mixed_precision import scales_loss
+
 # SOLVER.CLIP_GRADIENTS.CLIP_TYPE of this kind, named as in other Detectron2 projects.
 FULL_MODEL = "full_model"
 # Values of SOLVER.OPTIMIZER; None is Detectron2's own.
@@ -53,11 +55,10 @@ def _build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
     # One kernel for all parameters. It would unscale gradients itself, behind what clips them.
-    is_scaled = solver.AMP.ENABLED and solver.AMP.PRECISION == "float16"
     optimizer = optimizer_class(
         parameters,
         lr=solver.BASE_LR,
         weight_decay=solver.WEIGHT_DECAY,
-        fused=None if is_scaled else True,
+        fused=None if scales_loss(cfg) else True,
     )
     return maybe_add_gradient_clipping(cfg, optimizer)
