@@ -47,11 +47,11 @@ def rank_share(count: float | torch.Tensor, device: torch.device) -> float | tor
     ``count`` times, by the mean count of the ranks. Every rank must call it.
 
     Args:
-        count: what this rank's sum is divided by: a number, or a () tensor.
+        count: what this rank's sum is divided by: a number, or a tensor of any number of them.
         device: of the losses.
 
     Returns:
-        () float32 tensor, 1 where no rank has any; 1.0 for a process alone.
+        float32 tensor of as many, 1 where no rank has any; 1.0 for a process alone.
     """
     world_size = comm.get_world_size()
     if world_size == 1:

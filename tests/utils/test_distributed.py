@@ -54,7 +54,13 @@ def _values_and_gradients(rows: torch.Tensor) -> dict[str, torch.Tensor]:
         found[name] = loss.detach()
         found[f"{name}_grad"] = next(model.parameters()).grad
     nothing = rank_share(0, rows.device)
-    return {**found, "nothing": torch.as_tensor(nothing), "plain": with_other_ranks(rows)}
+    several = rank_share(torch.tensor([len(rows), 0]), rows.device)
+    return {
+        **found,
+        "nothing": torch.as_tensor(nothing),
+        "several": torch.as_tensor(several),
+        "plain": with_other_ranks(rows),
+    }
 
 
 def _rows() -> torch.Tensor:
@@ -77,6 +83,7 @@ def test_losses_of_ranks_are_those_of_all_rows(tmp_path: Path) -> None:
         torch.testing.assert_close(value, alone[name])
         for own in ranks:
             torch.testing.assert_close(own[f"{name}_grad"], alone[f"{name}_grad"])
-    for own in ranks:
+    for own, rows in zip(ranks, ROWS, strict=True):
         assert own["nothing"] == 1.0
+        assert own["several"].tolist() == [rows * len(ROWS) / sum(ROWS), 1.0]
         assert torch.equal(own["plain"], _rows())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdps.distillation.losses.base import DISTILL_LOSS_REGISTRY
-from kdps.distillation.losses.context_block import ContextBlock
+from kdps.distillation.losses.global_context import GlobalContext
 from kdps.distillation.losses.masks import person_masks
 from kdps.distillation.losses.taps import FeatureLoss, valid_cells
 from kdps.errors import KdpsError
@@ -45,40 +45,58 @@ def attentions(
     return spatial, x.shape[1] * (over_cells / temperature).softmax(dim=1)
 
 
-def focal_terms(
+def fgd_terms(
     student: torch.Tensor,
     teacher: torch.Tensor,
+    shift: torch.Tensor,
     foreground: torch.Tensor,
     background: torch.Tensor,
     valid: torch.Tensor,
     temperature: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The sums of FGD's focal distillation, of all images together.
+) -> torch.Tensor:
+    """The sums of FGD, of all images together.
 
-    The paper's equations 8 and 9; the attentions in the first two are the teacher's.
+    The paper's equations 8 and 9, with the teacher's attentions, and the global distillation of its
+    section 3.3. Its context, one row for all cells, is never added to the maps, as passes over them
+    are what this loss costs: the squares of d + shift are those of d and of the shift, and twice
+    their product. Where both nearly cancel, a cell may fall a rounding error below zero.
 
     Args:
         student, teacher: (N, C, H, W) maps.
+        shift: (N, C) what the student's context adds to each of its cells, less what the teacher's
+            does.
         foreground, background: (N, H, W) masks (see :func:`person_masks`).
         valid: (N, H, W) bool.
         temperature: of the attentions.
 
     Returns:
-        squared differences on people and elsewhere, weighted by mask and attentions; absolute
-        differences of the attentions.
+        (4,) squared differences on people and elsewhere, weighted by mask and attentions; absolute
+        differences of the attentions; squared differences of the maps with their contexts.
     """
     spatial, channel = attentions(teacher, valid, temperature)
     own_spatial, own_channel = attentions(student, valid, temperature)
-    squares = torch.einsum("nchw,nc->nhw", (student - teacher).square(), channel) * spatial
-    shift = (own_spatial - spatial).abs().sum() + (own_channel - channel).abs().sum()
-    return (squares * foreground).sum(), (squares * background).sum(), shift
+    difference = (student - teacher).flatten(2)
+    of_channels = torch.stack([channel, torch.ones_like(channel)], dim=1)
+    weighted, plain = (of_channels @ difference.square()).unbind(dim=1)
+    product = (shift[:, None] @ difference)[:, 0]
+    together = plain + 2 * product + shift.square().sum(dim=1, keepdim=True)
+    weighted = weighted.view(valid.shape) * spatial
+    apart = (own_spatial - spatial).abs().sum() + (own_channel - channel).abs().sum()
+    return torch.stack(
+        [
+            (weighted * foreground).sum(),
+            (weighted * background).sum(),
+            apart,
+            (together * valid.flatten(1)).sum(),
+        ]
+    )
 
 
 @DISTILL_LOSS_REGISTRY.register()
 class FocalGlobalFeature(FeatureLoss):
     """FGD: people and background apart, attentions, and the global context.
 
-    The context blocks of both sides are trained with the student, as published; no gradient reaches
+    The contexts of both sides are trained with the student, as published; no gradient reaches
     the teacher.
     """
 
@@ -121,41 +139,38 @@ class FocalGlobalFeature(FeatureLoss):
         ]
         self.temperature = temperature
         self.normalise = normalise
-        self.own_context = nn.ModuleList(map(ContextBlock, self.channels))
-        self.their_context = nn.ModuleList(map(ContextBlock, self.channels))
+        self.own_context = nn.ModuleList(map(GlobalContext, self.channels))
+        self.their_context = nn.ModuleList(map(GlobalContext, self.channels))
 
     def forward(self, student: DistillOutputs, teacher: DistillOutputs) -> dict[str, torch.Tensor]:
-        terms = []
+        losses = []
         for i, (own, theirs) in enumerate(self.compared(student, teacher)):
             size = own.shape[-2:]
             valid = valid_cells(student, size)
             masks = person_masks(student, size)
-            focal = focal_terms(own, theirs, *masks, valid, self.temperature)
-            contexts = self.own_context[i](own, valid), self.their_context[i](theirs, valid)
-            squares = (contexts[0] - contexts[1]).square().sum(dim=1)[valid].sum()
+            shift = self.own_context[i](own, valid) - self.their_context[i](theirs, valid)
+            terms = fgd_terms(own, theirs, shift, *masks, valid, self.temperature)
             counts = self._counts(student, own, valid)
-            pairs = zip((*focal, squares), counts, self.weights, strict=True)
-            terms.append(
-                torch.stack(
-                    [
-                        weight * term / max(count, 1) * rank_share(count, own.device)
-                        for term, count, weight in pairs
-                    ]
-                )
-            )
-        foreground, background, attention, relation = torch.stack(terms).mean(dim=0)
+            losses.append(terms / counts.clamp(min=1) * rank_share(counts, own.device))
+        terms = torch.stack(losses).mean(dim=0)
+        foreground, background, attention, relation = (
+            weight * term for weight, term in zip(self.weights, terms, strict=True)
+        )
         return {
             "loss_kd_focal": foreground + background,
             "loss_kd_attention": attention,
             "loss_kd_global": relation,
         }
 
-    def _counts(self, student: DistillOutputs, own: torch.Tensor, valid: torch.Tensor) -> list:
-        """What each term is divided by."""
+    def _counts(
+        self, student: DistillOutputs, own: torch.Tensor, valid: torch.Tensor
+    ) -> torch.Tensor:
+        """(4,) what each term is divided by."""
         images, channels = own.shape[:2]
         if self.normalise == "sum":
-            return [images] * 4
+            return own.new_full((4,), images)
         people = sum(map(len, student.targets))
-        cells = int(valid.sum())
-        numbers = cells + images * channels
-        return [people * channels, images * channels, numbers, cells * channels]
+        cells = valid.sum()
+        # Without a copy to or from the device, which the host would wait for.
+        on_people, in_images = (own.new_full((), count * channels) for count in (people, images))
+        return torch.stack([on_people, in_images, cells + in_images, cells * channels])

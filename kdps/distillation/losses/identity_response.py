@@ -90,7 +90,7 @@ class IdentityResponse(PeopleLoss):
                 self.temperature,
                 self.direction,
             )
-            * rank_share(int(rows.sum()), rows.device)
+            * rank_share(rows.sum(), rows.device)
             for _, own, theirs, rows in self.people(student, teacher)
         ]
         return {"loss_kd_identity": self.total(losses)}

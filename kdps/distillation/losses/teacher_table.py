@@ -52,7 +52,7 @@ class TeacherTable(PeopleLoss):
             known = (pids >= 0) & theirs.known[pids.clamp(min=0)]
             empty = theirs.table.new_zeros(0, theirs.table.shape[1])
             loss = oim_loss(embeddings[known], pids[known], theirs.table, empty, self.scale)
-            loss = loss * rank_share(int(known.sum()), known.device)
+            loss = loss * rank_share(known.sum(), known.device)
             # Without anybody, the projection remains a part of the graph.
             losses.append(loss + 0.0 * embeddings.sum())
         return {"loss_kd_table": self.total(losses)}

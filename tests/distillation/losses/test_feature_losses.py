@@ -12,7 +12,8 @@ from torch.autograd import gradcheck
 
 from kdps.distillation.losses import FeatureImitation, FocalGlobalFeature, PearsonFeature
 from kdps.distillation.losses.feature_imitation import imitation_loss
-from kdps.distillation.losses.focal_global import attentions, focal_terms
+from kdps.distillation.losses.focal_global import attentions, fgd_terms
+from kdps.distillation.losses.masks import person_masks
 from kdps.distillation.losses.pearson_feature import pearson_loss
 from kdps.errors import KdpsError
 
@@ -98,7 +99,25 @@ def test_attentions_leave_padding_out():
     assert torch.allclose(channel, inside[1])
 
 
-def slow_terms(student, teacher, foreground, background, temperature):
+def test_fgd_by_hand():
+    student = torch.tensor([[[[1.0, 0.0]], [[0.0, -1.0]]]])
+    teacher = torch.tensor([[[[1.0, -3.0]], [[-1.0, 1.0]]]])
+    valid, on_first = torch.ones(1, 1, 2, dtype=torch.bool), torch.tensor([[[1.0, 0.0]]])
+    found = fgd_terms(
+        student, teacher, torch.tensor([[1.0, 2.0]]), on_first, 1 - on_first, valid, 0.5
+    )
+    # The teacher's attentions (see above): of the cells 2 / (1 + e) and 2e / (1 + e), of the
+    # channels the other way round; the student's are all 1. Differences: (0, 1) and (3, -2).
+    low = 2 / (1 + math.exp(2))
+    high = 2 - low
+    assert found[0].item() == pytest.approx(low * low * 1)
+    assert found[1].item() == pytest.approx(high * (high * 9 + low * 4))
+    assert found[2].item() == pytest.approx(2 * (high - low))
+    # With the contexts: (1, 3) and (4, 0).
+    assert found[3].item() == pytest.approx(1 + 9 + 16)
+
+
+def slow_terms(student, teacher, added, foreground, background, temperature):
     """FGD's sums over one image, number by number."""
     channels, height, width = student.shape
     cells = [(y, x) for y in range(height) for x in range(width)]
@@ -120,23 +139,39 @@ def slow_terms(student, teacher, foreground, background, temperature):
         )
         for mask in (foreground, background)
     ]
-    shift = sum(abs(own_s[p] - s[p]) for p in cells)
-    shift += sum(abs(a - b) for a, b in zip(own_c, c, strict=True))
-    return [float(x) for x in (*sums, shift)]
+    apart = sum(abs(own_s[p] - s[p]) for p in cells)
+    apart += sum(abs(a - b) for a, b in zip(own_c, c, strict=True))
+    context = sum(
+        (student[k][p] + added[k] - teacher[k][p]) ** 2 for k in range(channels) for p in cells
+    )
+    return [float(x) for x in (*sums, apart, context)]
 
 
 @given(st.integers(0, 10_000))
-def test_focal_terms_as_number_by_number(seed):
+def test_fgd_as_number_by_number(seed):
     student, teacher = maps(seed, size=(2, 3)), maps(seed + 1, size=(2, 3))
-    masks = torch.rand(2, 2, 2, 3, generator=torch.Generator().manual_seed(seed))
+    drawn = torch.Generator().manual_seed(seed)
+    masks = torch.rand(2, 2, 2, 3, generator=drawn)
+    added = torch.randn(2, 2, generator=drawn)
     valid = torch.ones(2, 2, 3, dtype=torch.bool)
-    found = focal_terms(student, teacher, masks[0], masks[1], valid, 0.5)
+    found = fgd_terms(student, teacher, added, masks[0], masks[1], valid, 0.5)
     slow = [
-        slow_terms(student[i].double(), teacher[i].double(), masks[0][i], masks[1][i], 0.5)
-        for i in range(2)
+        slow_terms(*(x.double() for x in own), 0.5)
+        for own in zip(student, teacher, added, *masks, strict=True)
     ]
     expected = [sum(values) for values in zip(*slow, strict=True)]
     assert [x.item() for x in found] == pytest.approx(expected, rel=1e-4)
+
+
+def test_padding_has_no_part_in_fgd():
+    student, teacher, added = maps(0), maps(1), maps(2, size=(1, 1)).flatten(1)
+    mask = torch.ones(2, 3, 4)
+    valid = torch.ones(2, 3, 4, dtype=torch.bool)
+    valid[..., 3] = mask[..., 3] = 0
+    found = fgd_terms(student, teacher, added, mask, mask, valid, 0.5)
+    inside = [x[..., :3] for x in (student, teacher, mask, mask, valid)]
+    expected = fgd_terms(*inside[:2], added, *inside[2:], 0.5)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_weights_and_normalisation_of_the_focal_loss():
@@ -149,11 +184,40 @@ def test_weights_and_normalisation_of_the_focal_loss():
     attention = published["loss_kd_attention"].item()
     assert again["loss_kd_attention"].item() == pytest.approx(2 * attention)
     assert again["loss_kd_global"] == 0.0
-    # At first a context block adds nothing: half a millionth of the squared difference, per image.
+    # At first a context adds nothing: half a millionth of the squared difference, per image.
     squares = (maps(0) - maps(1)).square().sum().item()
     assert published["loss_kd_global"].item() == pytest.approx(5e-7 * squares / 2)
     means = FocalGlobalFeature(**SAME)(student, teacher)
     assert means["loss_kd_global"].item() == pytest.approx(0.1 * squares / (2 * 2 * 12))
+
+
+def test_divisors_of_the_mean_form_leave_padding_out():
+    people = (((0, 0, 8, 8), (8, 0, 16, 16), (0, 8, 8, 16)), ())
+    # 12 cells in the first image, 6 in the second, as 2 rows and 3 columns begin inside.
+    sizes = [(24, 32), (16, 24)]
+    given = [seen({"res4": maps(i)}, people, sizes, (24, 32)) for i in (0, 1)]
+    loss = FocalGlobalFeature(**SAME, foreground=1.0, background=0.0, attention=1.0, relation=1.0)
+    valid = torch.ones(2, 3, 4, dtype=torch.bool)
+    valid[1, 2] = valid[1, :, 3] = False
+    masks = person_masks(given[0], (3, 4))
+    none = torch.zeros(2, 2)
+    sums = fgd_terms(maps(0), maps(1), none, *masks, valid, 0.5).tolist()
+    found = loss(*given)
+    assert found["loss_kd_focal"].item() == pytest.approx(sums[0] / (3 * 2))
+    assert found["loss_kd_attention"].item() == pytest.approx(sums[2] / (12 + 6 + 2 * 2))
+    assert found["loss_kd_global"].item() == pytest.approx(sums[3] / (18 * 2))
+    only = FocalGlobalFeature(**SAME, foreground=0.0, background=1.0)(*given)
+    assert only["loss_kd_focal"].item() == pytest.approx(sums[1] / (2 * 2))
+
+
+def test_contexts_are_those_of_their_own_sides():
+    loss = FocalGlobalFeature(**SAME, relation=1.0)
+    for context, last in ((loss.own_context[0], 2.0), (loss.their_context[0], -3.0)):
+        # The same for every map, so that each side's part in the difference is known.
+        torch.nn.init.constant_(context.transform[-1].bias, last)
+    found = loss(batch(maps(0)), batch(maps(1)))["loss_kd_global"]
+    expected = ((maps(0) + 2) - (maps(1) - 3)).square().mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_mean_form_does_not_grow_with_the_resolution():
@@ -203,7 +267,8 @@ def test_gradients_are_right():
     valid = torch.ones(2, 2, 2, dtype=torch.bool)
     own.requires_grad_()
     assert gradcheck(lambda x: imitation_loss(x, theirs, mask), own)
-    assert gradcheck(lambda x: focal_terms(x, theirs, mask, mask, valid, 0.5), own)
+    added = torch.rand(2, 2, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x, y: fgd_terms(x, theirs, y, mask, mask, valid, 0.5), (own, added))
     rows = own.detach().flatten(1).requires_grad_()
     assert gradcheck(lambda x: pearson_loss(x, theirs.flatten(1)), rows)
 

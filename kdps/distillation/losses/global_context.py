@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 
-class ContextBlock(nn.Module):
-    """Adds to every cell what the whole map says: the block of GCNet.
+class GlobalContext(nn.Module):
+    """What the whole map says to each of its cells: the context of GCNet.
 
     "GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond" (Cao et al., 2019),
-    section 3.3, added. The last layer starts at zero, so that at first the map is unchanged.
+    section 3.3, to be added to all cells. The last layer starts at zero, so that at first nothing
+    is. The attention has no bias, as its softmax would cancel it.
     """
 
     def __init__(self, channels: int, ratio: int = 2) -> None:
@@ -22,7 +23,7 @@ class ContextBlock(nn.Module):
         """
         super().__init__()
         hidden = max(channels // ratio, 1)
-        self.attention = nn.Conv2d(channels, 1, 1)
+        self.attention = nn.Linear(channels, 1, bias=False)
         self.transform = nn.Sequential(
             nn.Linear(channels, hidden),
             nn.LayerNorm(hidden),
@@ -37,7 +38,12 @@ class ContextBlock(nn.Module):
         Args:
             x: (N, C, H, W) map.
             valid: (N, H, W) bool, the cells that count.
+
+        Returns:
+            (N, C) rows.
         """
-        logits = self.attention(x).flatten(1).masked_fill(~valid.flatten(1), -torch.inf)
-        context = torch.einsum("ncl,nl->nc", x.flatten(2), logits.softmax(dim=1))
-        return x + self.transform(context)[:, :, None, None]
+        cells = x.flatten(2)
+        # A batch of products: one of all images would copy the maps, cells before channels.
+        weight = self.attention.weight.expand(len(x), 1, -1)
+        logits = (weight @ cells).masked_fill(~valid.flatten(1)[:, None], -torch.inf)
+        return self.transform((logits.softmax(dim=2) @ cells.mT)[:, 0])
