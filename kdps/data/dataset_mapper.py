@@ -17,7 +17,7 @@ from kdps.data.given_boxes import GivenBoxes
 from kdps.data.image_file import read_pixels
 from kdps.data.opencv_resize import ResizeShortestEdgeOpenCV, ResizeShortestEdgeOpenCVUint8
 from kdps.data.transforms import ResizeShortestEdgeFloor
-from kdps.errors import KdpsError, one_line
+from kdps.errors import KdpsError
 
 # Values of INPUT.RESIZE; None is Detectron2's own.
 RESIZES = {
@@ -136,15 +136,13 @@ def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
         KdpsError: the image cannot be read or has another size than recorded.
     """
     path = record["file_name"]
+    image = read_pixels(path, image_format)
     try:
-        image = read_pixels(path, image_format)
         utils.check_image_size(record, image)
     except utils.SizeMismatchError as error:
         size = f"{record['width']}x{record['height']}"
         found = f"{image.shape[1]}x{image.shape[0]}"
         raise KdpsError(f"image {path} is {found}, its record says {size}") from error
-    except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
-        raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
     return image
 
 

@@ -11,6 +11,8 @@ from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from kdps.errors import KdpsError, one_line
+
 # A JPEG file starts with the one marker and ends with the other, or soon after it.
 _START, _END, _TAIL = b"\xff\xd8", b"\xff\xd9", 1024
 # EXIF's tag, and its value of an image that is not turned.
@@ -29,16 +31,25 @@ def read_pixels(path: str, image_format: str) -> np.ndarray:
         image_format: "BGR", "RGB" or another one of Detectron2's reader.
 
     Raises:
-        Exception: of any type; the file is missing or damaged.
+        KdpsError: the file is missing or damaged.
     """
-    if image_format in ("BGR", "RGB"):
-        with PathManager.open(path, "rb") as stream:
-            start = stream.read(len(_START))
-            image = _decode_jpeg(start + stream.read()) if start == _START else None
-        if image is not None:
-            # A view with turned channels would be copied by whatever comes next, slowly.
-            return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return detection_utils.read_image(path, format=image_format)
+    try:
+        image = _read_jpeg(path) if image_format in ("BGR", "RGB") else None
+        if image is None:
+            return detection_utils.read_image(path, format=image_format)
+    except FileNotFoundError as error:
+        raise KdpsError(f"image {path} does not exist") from error
+    except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
+        raise KdpsError(f"image {path} cannot be read: {one_line(error)}") from error
+    # A view with turned channels would be copied by whatever comes next, slowly.
+    return image if image_format == "BGR" else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_jpeg(path: str) -> np.ndarray | None:
+    """BGR pixels; None of what :func:`_decode_jpeg` leaves to Pillow."""
+    with PathManager.open(path, "rb") as stream:
+        start = stream.read(len(_START))
+        return _decode_jpeg(start + stream.read()) if start == _START else None
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:

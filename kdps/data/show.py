@@ -13,7 +13,7 @@ from detectron2.utils.visualizer import ColorMode, VisImage, Visualizer
 
 from kdps.data.image_file import read_pixels
 from kdps.data.records import UNLABELLED
-from kdps.errors import KdpsError, one_line
+from kdps.errors import KdpsError
 
 _GREY = (0.7, 0.7, 0.7)
 # Images whose longer side is shorter than this are drawn enlarged.
@@ -30,11 +30,7 @@ def draw_record(record: dict[str, Any]) -> VisImage:
     Raises:
         KdpsError: the image cannot be read.
     """
-    path = record["file_name"]
-    try:
-        image = read_pixels(path, "RGB")
-    except Exception as error:  # Pillow's plug-ins fail with many types on damaged files
-        raise KdpsError(f"cannot read image {path}: {one_line(error)}") from error
+    image = read_pixels(record["file_name"], "RGB")
     # Labels have a least size; in a small image they would hide the people.
     scale = max(1.0, _SHOWN_SIDE / max(image.shape[:2]))
     visualizer = Visualizer(image, Metadata(), scale, ColorMode.SEGMENTATION)

@@ -40,14 +40,7 @@ def read_bgr(path: str | Path) -> np.ndarray:
     Raises:
         KdpsError: the file is missing or cannot be decoded.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise KdpsError(f"image {path} does not exist")
-    try:
-        return read_pixels(str(path), "BGR")
-    # Pillow's decoders raise whatever the damage leads them to (SyntaxError, struct.error, ...).
-    except Exception as error:
-        raise KdpsError(f"image {path} cannot be read: {error}") from error
+    return read_pixels(str(path), "BGR")
 
 
 def same_image(first: Path, second: Path) -> bool:

@@ -144,6 +144,7 @@ def test_show_says_what_is_wrong(tmp_path, capsys):
     assert "--num should be 1 or more, it is 0" in capsys.readouterr().err
     assert main([*args, str(root / "query_info.txt")]) == 2
     assert "cannot write to" in capsys.readouterr().err
-    (root / "frames" / "c1s1_000001.jpg").unlink()
+    missing = root / "frames" / "c1s1_000001.jpg"
+    missing.unlink()
     assert main([*args, str(tmp_path / "o")]) == 2
-    assert "cannot read image" in capsys.readouterr().err
+    assert f"image {missing} does not exist" in capsys.readouterr().err

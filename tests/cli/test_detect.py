@@ -186,7 +186,7 @@ def test_a_damaged_image_is_named_and_costs_nothing(
     (folder / "3.png").write_bytes(b"no image")
     output = tmp_path / "folder.npz"
     assert run(dataset=None, images=folder, output=output) == 2
-    assert f"cannot read image {folder / '3.png'}" in capsys.readouterr().err
+    assert f"image {folder / '3.png'} cannot be read" in capsys.readouterr().err
     (folder / "3.png").unlink()
     with mock.patch.object(
         ImagePrediction, "from_output", side_effect=ImagePrediction.from_output

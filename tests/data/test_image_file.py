@@ -7,6 +7,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from kdps.data.image_file import read_pixels
+from kdps.errors import KdpsError
 
 FORMATS = ("BGR", "RGB")
 ORIENTATION = 0x0112
@@ -84,7 +85,8 @@ def test_a_file_that_is_cut_off_is_no_image(tmp_path, left):
     path = tmp_path / "a.jpg"
     save(path, quality=95)
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(Exception, match=r"cannot identify|[Tt]runcated|broken"):
+    reason = r"a\.jpg cannot be read: .*(cannot identify|[Tt]runcated|broken)"
+    with pytest.raises(KdpsError, match=reason):
         read_pixels(str(path), "BGR")
 
 
@@ -94,10 +96,10 @@ def test_a_damaged_header_is_no_image(tmp_path):
     content = bytearray(path.read_bytes())
     content[2:40] = bytes(38)
     path.write_bytes(content)
-    with pytest.raises(Exception, match="cannot identify"):
+    with pytest.raises(KdpsError, match=r"a\.jpg cannot be read: cannot identify"):
         read_pixels(str(path), "BGR")
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(KdpsError, match=r"image .*a\.jpg does not exist$"):
         read_pixels(str(tmp_path / "a.jpg"), "BGR")

@@ -111,7 +111,7 @@ def test_what_is_erased_has_the_mean(record):
 
 
 def test_a_missing_image_is_named(record):
-    with pytest.raises(KdpsError, match=r"cannot read image .*no\.png"):
+    with pytest.raises(KdpsError, match=r"image .*no\.png does not exist"):
         mapper()({**record, "file_name": "no.png"})
 
 

@@ -66,5 +66,5 @@ def test_choice_spreads_over_the_split(tmp_path):
 
 
 def test_missing_image(tmp_path):
-    with pytest.raises(KdpsError, match=r"cannot read image .*a\.png"):
+    with pytest.raises(KdpsError, match=r"image .*a\.png does not exist"):
         draw_record(make_record(tmp_path / "a.png"))

@@ -19,14 +19,14 @@ class Broken(Dataset):
         return 1
 
     def __getitem__(self, index: int) -> None:
-        raise KdpsError("cannot read image a.jpg: broken: truly")
+        raise KdpsError("image a.jpg cannot be read: broken: truly")
 
 
 def test_error_of_a_worker_loses_its_trace() -> None:
     with pytest.raises(KdpsError) as caught:
         next(iter(DataLoader(Broken(), num_workers=1)))
     assert "Traceback" in str(caught.value)
-    assert message_of(caught.value) == "cannot read image a.jpg: broken: truly"
+    assert message_of(caught.value) == "image a.jpg cannot be read: broken: truly"
 
 
 @pytest.mark.parametrize(
