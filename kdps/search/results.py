@@ -58,14 +58,8 @@ class SearchReport:
         """(H, W, 3) uint8 RGB picture of the query and its hits."""
         cells = []
         for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1):
-            seen = f", seen {hit.sightings} x" if hit.sightings > 1 else ""
-            name = self._relative(hit.source)
-            lines = (
-                f"similarity {hit.similarity:.3f}{seen}",
-                str(hit.moment) or f"score {hit.score:.2f}",
-                f"{hit.camera}: {name}" if hit.camera else name,
-            )
-            cells.append(Cell(hit_picture(hit, verdict), verdict, str(rank), lines))
+            caption = self._caption(hit)
+            cells.append(Cell(hit_picture(hit, verdict), verdict, str(rank), caption))
         scene = read_scene(str(self.query), self.query_frame)[:, :, ::-1]
         picture = person_picture(scene, self.box, Verdict.QUERY)
         query = Cell(picture, Verdict.QUERY, "Query", (self.query.name,))
@@ -112,6 +106,18 @@ class SearchReport:
                 for rank, (hit, verdict) in enumerate(zip(self.hits, self.verdicts, strict=True), 1)
             ],
         }
+
+    def _caption(self, hit: Hit) -> tuple[str, str, str]:
+        # A sheet's cell is narrow; its subtitle says what the number is.
+        merged = f"{hit.similarity:.3f}, seen {hit.sightings} x"
+        name = self._relative(hit.source)
+        # A video that has no camera is one of its own, with its name.
+        named = hit.camera and hit.camera != Path(name).stem
+        return (
+            merged if hit.sightings > 1 else f"similarity {hit.similarity:.3f}",
+            str(hit.moment) or f"score {hit.score:.2f}",
+            f"{hit.camera}: {name}" if named else name,
+        )
 
     def _searched(self) -> str:
         if self.num_images is None:
