@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # What is found waits until there is so much of it, or for so long; that much is lost when the
 # process is killed, and found anew.
 _ROWS, _FRAMES, _SECONDS = 2000, 500, 30.0
-# Sources whose records are asked for at once.
+# Sources that the index is asked about at once.
 _SOURCES_AT_ONCE = 500
 
 Opened = Callable[[], AbstractContextManager[MilvusIndex]]
@@ -60,8 +60,9 @@ class GalleryBuilder:
 
     For each source the index has a record of the last frame whose persons are in it. The record is
     written after those persons, and one that says "begun" before the first of them, so that
-    whatever ends a build, the next one knows which sightings no record speaks of. It removes these
-    and finds them again, under the same keys.
+    whatever ends a build, the next one knows which sightings no record speaks of. It finds these
+    again, under the same keys, and removes the old ones right before it stores the first new ones
+    of their source: until then the index keeps what it has, and the record that says so.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module, opened: Opened, rate: float) -> None:
@@ -79,8 +80,10 @@ class GalleryBuilder:
         self._rate = rate
         self._thresh = cfg.TEST.PERSON_SEARCH.SCORE_THRESH
         self._states: dict[str, str] = {}
-        # Sources that the index has a record of by now, and that are not finished.
+        # Sources that the index has a record of by now, of this state and not finished.
         self._begun: set[str] = set()
+        # Source to the frame after which the index may hold sightings of an earlier build.
+        self._leftover: dict[str, int] = {}
         self._pending = _Pending()
 
     def run(self, sources: Sequence[Source]) -> BuildSummary:
@@ -109,28 +112,26 @@ class GalleryBuilder:
         return summary
 
     def _jobs(self, sources: Sequence[Source], summary: BuildSummary) -> Iterator[Job]:
-        """What is left to do, with what no record speaks of removed."""
+        """What is left to do."""
         for start in range(0, len(sources), _SOURCES_AT_ONCE):
             part = sources[start : start + _SOURCES_AT_ONCE]
             with self._opened() as index:
                 known = index.records([source.name for source in part])
-                stale = []
-                for source in part:
-                    record, state = known.get(source.name), self._state(source)
-                    self._states[source.name] = state
-                    if record is not None and record.state == state:
-                        if record.finished:
-                            summary.done_before += 1
-                            continue
-                        if record.frame != BEFORE_ALL:
-                            index.remove([source.name], after=record.frame)
-                            self._begun.add(source.name)
-                            yield Job(source, record.frame)
-                            continue
-                    if record is not None:
-                        stale.append(source.name)
+            for source in part:
+                record, state = known.get(source.name), self._state(source)
+                self._states[source.name] = state
+                if record is None:
                     yield Job(source)
-                index.remove(stale)
+                    continue
+                same = record.state == state
+                if same and record.finished:
+                    summary.done_before += 1
+                    continue
+                done = record.frame if same else BEFORE_ALL
+                self._leftover[source.name] = done
+                if same:
+                    self._begun.add(source.name)
+                yield Job(source, None if done == BEFORE_ALL else done)
 
     def _state(self, source: Source) -> str:
         """All that its sightings depend on beside the model."""
@@ -193,15 +194,23 @@ class GalleryBuilder:
         first = [
             replace(record, frame=BEFORE_ALL, finished=False, fault="")
             for record in records
-            if record.source not in self._begun and pending.found
+            if record.source not in self._begun
         ]
         with self._opened() as index:
             index.record(first)
+            self._remove_leftover(index, pending.records)
             if pending.found:
                 index.upsert(concatenate(pending.found))
             index.record(list(records))
         self._begun.update(record.source for record in records if not record.finished)
         self._begun.difference_update(record.source for record in records if record.finished)
+
+    def _remove_leftover(self, index: MilvusIndex, sources: Iterable[str]) -> None:
+        frames = {name: self._leftover.pop(name) for name in sources if name in self._leftover}
+        for after in set(frames.values()):
+            names = [name for name, frame in frames.items() if frame == after]
+            for start in range(0, len(names), _SOURCES_AT_ONCE):
+                index.remove(names[start : start + _SOURCES_AT_ONCE], after)
 
 
 class _Pending:

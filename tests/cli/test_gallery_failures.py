@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from command_line import Run
 from footage import rows_of
 from milvus_server import running_server
 
+from kdps.errors import KdpsError
 from kdps.index.milvus import MilvusIndex
 from kdps.index.sightings import Sightings
 
@@ -46,6 +48,47 @@ def test_a_server_that_goes_away_loses_nothing(
         assert 0 < len(rows_of(where)) < len(whole)
         assert build(index=where) == 0
         assert_equal_rows(rows_of(where), whole)
+
+
+@pytest.mark.parametrize("old_options", [True, False])
+@pytest.mark.parametrize(
+    ("method", "call"), [("record", 3), ("remove", 2), ("upsert", 2), ("record", 4)]
+)
+def test_changed_options_lose_nothing(
+    method: str,
+    call: int,
+    old_options: bool,
+    build: Run,
+    footage: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With another camera a build fails while it stores the second source."""
+    path = tmp_path / "footage.db"
+    assert build() == 0
+    old, working, calls = rows_of(path), getattr(MilvusIndex, method), itertools.count(1)
+
+    def failing(index: MilvusIndex, what: Any, *others: Any) -> None:
+        if len(what) and next(calls) == call:
+            raise KdpsError("the disk is full")
+        working(index, what, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kdps.footage.build._FRAMES", 1)
+        patched.setattr(MilvusIndex, method, failing)
+        assert build(camera="gate", batch_size=1) == 2
+    left = rows_of(path)
+    assert set(left.cameras[left.sources == str(footage / "0.png")].tolist()) == {"gate"}
+    # What it has not come to is as it was.
+    begun = [str(footage / "0.png"), str(footage / "1.png")]
+    assert_equal_rows(
+        left.take(~np.isin(left.sources, begun)), old.take(~np.isin(old.sources, begun))
+    )
+
+    assert build(camera=None if old_options else "gate") == 0
+    new = rows_of(path)
+    assert_equal_rows(new, old)
+    assert set(new.cameras.tolist()) == ({"footage", "door"} if old_options else {"gate"})
 
 
 # Runs a command line with a limit on the size of files, which is to a program as a full disk.
