@@ -142,5 +142,7 @@ def _told(summary: BuildSummary, where: str, persons: int) -> str:
         lines.append(f"{summary.done_before} sources were in the index already.")
     if summary.faults:
         lines.append(f"{len(summary.faults)} sources could not be read in whole (named above).")
+    if summary.passing:
+        lines.append(f"{summary.passing} of them will be tried again by the next build.")
     lines.append(f"{where} holds {persons} persons.")
     return "\n".join(lines) + "\n"

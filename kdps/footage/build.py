@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from kdps.errors import KdpsError
 from kdps.evaluation.assemble import ImagePrediction, check_finite
+from kdps.footage.files import file_state
 from kdps.footage.frames import Frame, FrameBatch, Job, read_ahead
 from kdps.footage.sources import Source
 from kdps.footage.video import VideoReader
@@ -45,7 +46,8 @@ class BuildSummary:
         done_before: that were finished already.
         frames: looked at.
         persons: found.
-        faults: source to what was wrong with it.
+        faults: source to what was wrong with it, those that were finished before included.
+        passing: how many of these are not finished, because the cause may pass.
     """
 
     sources: int = 0
@@ -53,6 +55,14 @@ class BuildSummary:
     frames: int = 0
     persons: int = 0
     faults: dict[str, str] = field(default_factory=dict)
+    passing: int = 0
+
+    def tell(self, source: str, reason: str, passing: bool = False) -> None:
+        """Note and log what was wrong with a source."""
+        self.faults[source] = reason
+        self.passing += passing
+        told = reason if source in reason else f"{source}: {reason}"
+        logger.warning(f"{told}; the next build tries again" if passing else told)
 
 
 class GalleryBuilder:
@@ -118,28 +128,26 @@ class GalleryBuilder:
             with self._opened() as index:
                 known = index.records([source.name for source in part])
             for source in part:
-                record, state = known.get(source.name), self._state(source)
+                file = file_state(source.path)
+                record, state = known.get(source.name), self._state(source, file)
                 self._states[source.name] = state
                 if record is None:
-                    yield Job(source)
+                    yield Job(source, file)
                     continue
                 same = record.state == state
                 if same and record.finished:
                     summary.done_before += 1
+                    if record.fault:
+                        summary.tell(source.name, record.fault)
                     continue
                 done = record.frame if same else BEFORE_ALL
                 self._leftover[source.name] = done
                 if same:
                     self._begun.add(source.name)
-                yield Job(source, None if done == BEFORE_ALL else done)
+                yield Job(source, file, None if done == BEFORE_ALL else done)
 
-    def _state(self, source: Source) -> str:
+    def _state(self, source: Source, file: str) -> str:
         """All that its sightings depend on beside the model."""
-        try:
-            status = source.path.stat()
-            file = f"{status.st_size} bytes, changed {status.st_mtime_ns}"
-        except OSError:
-            file = "missing"
         rate = f", {self._rate:g} per second" if source.is_video else ""
         moment = f", {source.moment}" if source.moment.clock else ""
         return f"{file}, camera {source.camera}{moment}{rate}, score {self._thresh:g}"
@@ -164,11 +172,13 @@ class GalleryBuilder:
                 summary.frames += 1
                 summary.persons += len(found)
         for source, fault in batch.ended.items():
-            self._pending.end(source, fault, self._states[source.name])
             summary.sources += 1
+            passing = fault is not None and fault.passing
+            if not passing:
+                reason = fault.reason if fault else ""
+                self._pending.end(source, reason, self._states[source.name])
             if fault:
-                logger.warning(fault if source.name in fault else f"{source.name}: {fault}")
-                summary.faults[source.name] = fault
+                summary.tell(source.name, fault.reason, passing)
 
     def _sightings(self, frame: Frame, prediction: ImagePrediction) -> Sightings:
         check_finite(prediction)

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 
 from kdps.data.image_input import ImageInput
 from kdps.errors import KdpsError
+from kdps.footage.files import can_be_read
 from kdps.footage.moments import Moment
 from kdps.footage.sources import Source
 from kdps.footage.stills import photograph_moment
@@ -30,11 +31,26 @@ class Job:
 
     Attributes:
         source: the source.
+        state: of its file, see ``kdps.footage.files.file_state``.
         after: time stamp of the last frame that is done; None begins at the beginning.
     """
 
     source: Source
+    state: str
     after: int | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why some or all of a source could not be read.
+
+    Attributes:
+        reason: in one line.
+        passing: whether the cause is not in the content of its file, so that another try may do.
+    """
+
+    reason: str
+    passing: bool
 
 
 @dataclass(frozen=True)
@@ -60,11 +76,12 @@ class FrameBatch:
 
     Attributes:
         frames: may be empty.
-        ended: sources of which no frame comes after this batch, and what was wrong with each.
+        ended: sources of which no frame comes after this batch, and what was wrong with each, if
+            anything.
     """
 
     frames: list[Frame] = field(default_factory=list)
-    ended: dict[Source, str] = field(default_factory=dict)
+    ended: dict[Source, Fault | None] = field(default_factory=dict)
 
 
 def read_ahead(cfg: CfgNode, jobs: Sequence[Job], rate: float) -> Iterator[FrameBatch]:
@@ -128,8 +145,8 @@ def _batches(cfg: CfgNode, jobs: Iterable[Job], rate: float) -> Iterator[FrameBa
     divisor = max(1, cfg.MODEL.PERSON_SEARCH.SIZE_DIVISIBILITY)
     batch, size = FrameBatch(), None
     for job in jobs:
-        fault: list[str] = []
-        for stamp, moment, image in _images(job, rate, fault):
+        reasons: list[str] = []
+        for stamp, moment, image in _images(job, rate, reasons):
             model_input, _ = to_input(image)
             # Images are padded to the largest of a batch, which would change what is found.
             padded = tuple(-(-length // divisor) for length in model_input["image"].shape[1:])
@@ -138,11 +155,17 @@ def _batches(cfg: CfgNode, jobs: Iterable[Job], rate: float) -> Iterator[FrameBa
                 batch = FrameBatch()
             size = padded
             batch.frames.append(Frame(job.source, stamp, moment, model_input))
-        batch.ended[job.source] = "".join(fault)
+        batch.ended[job.source] = _fault(job, reasons)
     yield batch
 
 
-def _images(job: Job, rate: float, fault: list[str]) -> Iterator[tuple[int, Moment, np.ndarray]]:
+def _fault(job: Job, reasons: list[str]) -> Fault | None:
+    if not reasons:
+        return None
+    return Fault(", ".join(reasons), not can_be_read(job.source.path, job.state))
+
+
+def _images(job: Job, rate: float, reasons: list[str]) -> Iterator[tuple[int, Moment, np.ndarray]]:
     """Time stamp, moment and BGR pixels of each frame; adds what is wrong with the source."""
     source = job.source
     try:
@@ -154,6 +177,6 @@ def _images(job: Job, rate: float, fault: list[str]) -> Iterator[tuple[int, Mome
         for frame in reader.frames(rate, job.after):
             yield frame.stamp, source.begin.later(frame.microseconds), frame.image
         if reader.fault:
-            fault.append(reader.fault)
+            reasons.append(reader.fault)
     except KdpsError as error:
-        fault.append(str(error))
+        reasons.append(str(error))

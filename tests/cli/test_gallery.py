@@ -264,7 +264,11 @@ def test_ten_lines_of_python(build: Run, setup: Any, footage: Path, tmp_path: Pa
 
 
 def test_unreadable_sources_are_told_and_not_tried_again(
-    build: Run, footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build: Run,
+    footage: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert build() == 0
     rows = len(rows_of(tmp_path / "footage.db"))
@@ -283,8 +287,15 @@ def test_unreadable_sources_are_told_and_not_tried_again(
     after = rows_of(tmp_path / "footage.db")
     assert len(after) > rows
     assert str(footage / "cut.mkv") in after.sources
+    # They are told again.
+    caplog.clear()
     assert build() == 0
-    assert "8 sources were in the index already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "8 sources were in the index already" in out
+    assert "2 sources could not be read in whole" in out
+    assert "tried again" not in out + caplog.text
+    for name in ("broken.jpg", "broken.mp4"):
+        assert f"{name} cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from footage import rows_of
 from milvus_server import running_server
 
 from kdps.errors import KdpsError
+from kdps.footage.video import VideoFrame, VideoReader
 from kdps.index.milvus import MilvusIndex
 from kdps.index.sightings import Sightings
+from kdps.search.images import read_bgr
 
 
 def assert_equal_rows(one: Sightings, two: Sightings) -> None:
@@ -89,6 +92,49 @@ def test_changed_options_lose_nothing(
     new = rows_of(path)
     assert_equal_rows(new, old)
     assert set(new.cameras.tolist()) == ({"footage", "door"} if old_options else {"gate"})
+
+
+def test_a_share_that_goes_away_is_tried_again(
+    build: Run,
+    footage: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It does so first while images are read, then in the middle of a video."""
+    assert build(index=tmp_path / "whole.db") == 0
+    away = tmp_path / "away"
+
+    def go_away(path: Path) -> np.ndarray:
+        if path.name == "2.png":
+            footage.rename(away)
+        return read_bgr(path)
+
+    class CutReader(VideoReader):
+        def frames(self, *arguments: Any) -> Iterator[VideoFrame]:
+            yield from itertools.islice(super().frames(*arguments), 3)
+            footage.rename(away)
+            self.cut = "Input/output error"
+
+    capsys.readouterr()
+    for name, double, looked_at, faults in (
+        ("read_bgr", go_away, "2 frames of 5", 3),
+        ("VideoReader", CutReader, "5 frames of 3", 1),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"kdps.footage.frames.{name}", double)
+            assert build() == 0
+        away.rename(footage)
+        out = capsys.readouterr().out
+        assert f"Looked at {looked_at} sources" in out
+        assert f"{faults} of them will be tried again by the next build." in out
+        told = [text for text in caplog.messages if text.endswith("; the next build tries again")]
+        assert len(told) == faults
+        caplog.clear()
+    assert build() == 0
+    assert "Looked at 5 frames of 1 sources" in capsys.readouterr().out
+    assert_equal_rows(rows_of(tmp_path / "footage.db"), rows_of(tmp_path / "whole.db"))
 
 
 # Runs a command line with a limit on the size of files, which is to a program as a full disk.
