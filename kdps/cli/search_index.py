@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from kdps.cli.query import QueryScene, choose_person
 from kdps.errors import KdpsError
 from kdps.footage.moments import Moment, parse_moment
+from kdps.footage.sources import indexed_path
 from kdps.index.selection import Selection
 from kdps.search.indexed import open_searcher
 from kdps.search.merging import DEFAULT_MERGING, Merging
@@ -56,7 +57,7 @@ def search_index(args: argparse.Namespace, cfg: CfgNode, scene: QueryScene) -> S
     if not gap >= 0:
         raise KdpsError(f"--merge-gap: must be at least 0, not {gap:g}")
     # A video may show the person again; an image can only find itself.
-    itself = () if args.at else (str(args.query.resolve()),)
+    itself = () if args.at else (str(indexed_path(args.query)),)
     selection = Selection(
         cameras=tuple(args.camera),
         start=_moment(args.start, "--from"),

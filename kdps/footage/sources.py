@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from kdps.errors import KdpsError
 from kdps.footage.moments import Clock, Moment, parse_moment
 from kdps.search.images import IMAGE_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv")
 LIST_SUFFIXES = (".txt", ".csv")
@@ -23,7 +26,7 @@ class Source:
     """An image or a video.
 
     Attributes:
-        path: of the file, absolute.
+        path: of the file, see ``indexed_path``.
         camera: name of the camera that took it.
         moment: of an image, or of the beginning of a video; without a clock if not known.
     """
@@ -53,15 +56,28 @@ class Source:
         return cls(Path(name), "")
 
 
+def indexed_path(path: Path) -> Path:
+    """The path by which an index knows a file: absolute, with all links followed.
+
+    Stores that name files by their content keep the kind in the name of a link only. Of such a link
+    the name stays.
+    """
+    real = Path(os.path.realpath(path))
+    if _is_video(real) == _is_video(path):
+        return real
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
 def find_sources(
     place: Path, camera: str | None = None, start: Moment | None = None
 ) -> list[Source]:
     """The images and videos of a folder with its subfolders, of a list, or one alone.
 
     In a folder, each subfolder is a camera. What lies directly in it: the images are of one camera
-    with the folder's name, and each video is of its own. A list is a text file (.txt) with a path
-    on each line, or a table (.csv) with the columns path, camera and time, of which the last two
-    may be missing or empty; paths count from the list's folder.
+    with the folder's name, and each video is of its own. Links are followed; cameras have the names
+    of links, not of what these lead to, and of several names of a file the first counts. A list is
+    a text file (.txt) with a path on each line, or a table (.csv) with the columns path, camera and
+    time, of which the last two may be missing or empty; paths count from the list's folder.
 
     Args:
         place: of the folder, the list, the video or the image.
@@ -79,7 +95,7 @@ def find_sources(
     elif place.suffix.lower() in LIST_SUFFIXES:
         sources = _of_list(place)
     else:
-        sources = [_source(place, place.stem if _is_video(place) else place.resolve().parent.name)]
+        sources = [_source(place, _camera_of(place))]
     if not sources:
         kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise KdpsError(f"--input: {place} holds no image or video ({kinds})")
@@ -104,17 +120,35 @@ def share_of(sources: Sequence[Source], number: int, shares: int) -> list[Source
 
 
 def _of_folder(folder: Path) -> list[Source]:
-    root = folder.resolve()
-    sources = []
-    for place, folders, files in os.walk(root):
+    sources: dict[str, Source] = {}
+    walked = set()
+    for place, folders, files in os.walk(folder, onerror=_leave_out, followlinks=True):
+        real = os.path.realpath(place)
+        if real in walked:
+            # A link to what it lies in would be followed for ever.
+            folders.clear()
+            continue
+        walked.add(real)
         folders.sort()
-        inside = Path(place).relative_to(root).as_posix()
+        inside = Path(place).relative_to(folder).as_posix()
         for name in sorted(files):
             path = Path(place) / name
             if _is_video(path) or path.suffix.lower() in IMAGE_SUFFIXES:
-                own = path.stem if _is_video(path) else root.name
-                sources.append(Source(path, own if inside == "." else inside))
-    return sources
+                camera = _camera_of(path) if inside == "." else inside
+                sources.setdefault(os.path.realpath(path), Source(indexed_path(path), camera))
+            elif not os.path.exists(path):
+                # Perhaps to a folder on a share that is away.
+                logger.warning(f"{path}: is left out (a link that leads nowhere)")
+    return list(sources.values())
+
+
+def _leave_out(error: OSError) -> None:
+    logger.warning(f"{error.filename}: is left out ({error.strerror})")
+
+
+def _camera_of(path: Path) -> str:
+    """The camera of what nothing else names one for."""
+    return path.stem if _is_video(path) else Path(os.path.abspath(path)).parent.name
 
 
 def _of_list(path: Path) -> list[Source]:
@@ -138,7 +172,7 @@ def _of_list(path: Path) -> list[Source]:
         file = path.parent / (row["path"] or "")
         if not file.is_file():
             raise KdpsError(f"{path}: path: {row['path']!r} does not exist")
-        camera = row.get("camera") or (file.stem if _is_video(file) else file.resolve().parent.name)
+        camera = row.get("camera") or _camera_of(file)
         source = _source(file, camera, row.get("time") or "", f"{path}: time")
         if source.path in seen:
             raise KdpsError(f"{path}: path: {row['path']!r} is there twice")
@@ -151,7 +185,7 @@ def _source(path: Path, camera: str, time: str = "", field: str = "") -> Source:
     if not _is_video(path) and path.suffix.lower() not in IMAGE_SUFFIXES:
         kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise KdpsError(f"{path}: is neither an image nor a video by its name ({kinds})")
-    return Source(path.resolve(), camera, parse_moment(time, field) if time else Moment())
+    return Source(indexed_path(path), camera, parse_moment(time, field) if time else Moment())
 
 
 def _is_video(path: Path) -> bool:

@@ -199,6 +199,20 @@ def test_the_query_image_is_left_out(
     assert Path(hits_of(tmp_path)[0]["image"]).name == "1.png"
 
 
+def test_a_link_does_not_find_itself(
+    build: Run, search: Run, footage: Path, tmp_path: Path
+) -> None:
+    link, target = footage / "link.png", tmp_path / "target.png"
+    (footage / "1.png").rename(target)
+    link.symlink_to(target)
+    assert build() == 0
+    for query in (link, target):
+        assert search(query=query, merge_gap=0) == 0
+        images = {Path(hit["image"]) for hit in hits_of(tmp_path)}
+        assert images
+        assert not images & {link, target}
+
+
 def test_a_frame_of_a_video_is_asked_for(
     build: Run, search: Run, footage: Path, tmp_path: Path
 ) -> None:

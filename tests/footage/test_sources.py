@@ -1,7 +1,10 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +76,79 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_sources(tmp_path / "none")
     with pytest.raises(KdpsError, match="holds no image or video"):
         find_sources(tmp_path)
+
+
+def test_links_are_followed(folder: Path, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    (share / "v2" / "night").mkdir(parents=True)
+    for name in ("v2/a.jpg", "v2/night/b.mp4", "c.jpg"):
+        (share / name).touch()
+    (folder / "gate").symlink_to(share / "v2")
+    (folder / "roof.png").symlink_to(share / "c.jpg")
+    found = {s.path: s.camera for s in find_sources(folder)}
+    assert len(found) == 4 + 3
+    assert found[share / "v2" / "a.jpg"] == "gate"
+    assert found[share / "v2" / "night" / "b.mp4"] == "gate/night"
+    assert found[share / "c.jpg"] == "shop"
+    # However a file is named, it is one source.
+    (folder / "list.txt").write_text("roof.png\ngate/night/b.mp4\n")
+    listed = find_sources(folder / "list.txt")
+    assert [(s.path, s.camera) for s in listed] == [
+        (share / "c.jpg", "shop"),
+        (share / "v2" / "night" / "b.mp4", "b"),
+    ]
+    (alone,) = find_sources(folder / "roof.png")
+    assert (alone.path, alone.camera) == (share / "c.jpg", "shop")
+    # The folder may be a link, too.
+    (tmp_path / "today").symlink_to(folder)
+    again = {s.path: s.camera for s in find_sources(tmp_path / "today")}
+    assert again.pop(folder / "1.jpg") == again.pop(share / "c.jpg") == "today"
+    assert again.items() <= found.items()
+
+
+def test_links_give_no_source_twice(folder: Path) -> None:
+    before = {s.path: s.camera for s in find_sources(folder)}
+    (folder / "yard" / "loop").symlink_to(folder)
+    (folder / "yard" / "self").symlink_to(folder / "yard" / "self")
+    (folder / "z").symlink_to(folder / "yard")
+    (folder / "z.mp4").symlink_to(folder / "door.mp4")
+    sources = find_sources(folder)
+    assert len(sources) == len(before)
+    assert {s.path: s.camera for s in sources} == before
+    # The first name in the walk is that of the camera.
+    (folder / "a").symlink_to(folder / "yard")
+    assert find_sources(folder)[2].camera == "a"
+
+
+def test_a_link_may_tell_the_kind(folder: Path) -> None:
+    (folder / "yard" / "8f3e").touch()
+    (folder / "roof.mp4").symlink_to(folder / "yard" / "8f3e")
+    (folder / "link").symlink_to(folder)
+    (source,) = find_sources(folder / "link" / "roof.mp4")
+    assert source.path == folder / "roof.mp4"
+    assert source.is_video
+
+
+def test_links_that_lead_nowhere_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = find_sources(folder)
+    (folder / "gate").symlink_to(folder / "share")
+    assert find_sources(folder) == before
+    assert caplog.messages == [f"{folder / 'gate'}: is left out (a link that leads nowhere)"]
+
+
+def test_folders_that_cannot_be_read_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scandir, closed = os.scandir, str(folder / "yard")
+
+    def guarded(place: str) -> Any:
+        if os.fspath(place) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", closed)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert [source.camera for source in find_sources(folder)] == ["shop", "door"]
+    assert caplog.messages == [f"{closed}: is left out (Permission denied)"]
 
 
 def test_paths_that_are_no_text(folder: Path) -> None:
