@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".webm", ".wmv")
 LIST_SUFFIXES = (".txt", ".csv")
 _COLUMNS = ("path", "camera", "time")
+# Categories of Unicode.
+_LINE_BREAKS_AND_CONTROLS = ("Cc", "Zl", "Zp")
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,15 @@ def indexed_path(path: Path) -> Path:
 
     Stores that name files by their content keep the kind in the name of a link only. Of such a link
     the name stays.
+
+    Raises:
+        KdpsError: no index can hold this path.
     """
     real = Path(os.path.realpath(path))
-    if _is_video(real) == _is_video(path):
-        return real
-    return Path(os.path.realpath(path.parent)) / path.name
+    if _is_video(real) != _is_video(path):
+        real = Path(os.path.realpath(path.parent)) / path.name
+    _check_text(str(real), "the path")
+    return real
 
 
 def find_sources(
@@ -85,8 +92,8 @@ def find_sources(
         start: the time of what has none in a list.
 
     Raises:
-        KdpsError: a path does not exist, is of no kind known or holds nothing, or a time cannot be
-            read.
+        KdpsError: a path does not exist, is of no kind known or holds nothing, a time cannot be
+            read, or a path or camera is no text in one line.
     """
     if place.is_dir():
         sources = _of_folder(place)
@@ -99,11 +106,8 @@ def find_sources(
     if not sources:
         kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise KdpsError(f"--input: {place} holds no image or video ({kinds})")
-    for source in sources:
-        try:
-            source.name.encode()
-        except UnicodeEncodeError as error:
-            raise KdpsError(f"--input: the path {source.name!r} is not UTF-8") from error
+    for name in {camera or source.camera for source in sources}:
+        _check_text(name, "the camera")
     return [
         Source(
             source.path,
@@ -117,6 +121,16 @@ def find_sources(
 def share_of(sources: Sequence[Source], number: int, shares: int) -> list[Source]:
     """Share ``number`` (from 1) of so many; each source is in one share."""
     return list(sources[number - 1 :: shares])
+
+
+def _check_text(text: str, what: str) -> None:
+    """Refuse what the filter expressions of an index cannot hold, or what takes several lines."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise KdpsError(f"{what} {text!r} is not UTF-8") from error
+    if any(unicodedata.category(letter) in _LINE_BREAKS_AND_CONTROLS for letter in text):
+        raise KdpsError(f"{what} {text!r} holds a line break or another control character")
 
 
 def _of_folder(folder: Path) -> list[Source]:

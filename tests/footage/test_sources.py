@@ -151,11 +151,35 @@ def test_folders_that_cannot_be_read_are_told(
     assert caplog.messages == [f"{closed}: is left out (Permission denied)"]
 
 
-def test_paths_that_are_no_text(folder: Path) -> None:
-    (folder / "\udcff.jpg").touch()
-    with pytest.raises(KdpsError, match="is not UTF-8") as error:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("\udcff.jpg", "the path .* is not UTF-8"),
+        ("1\n.jpg", "the path .* holds a line break or another control character"),
+        ("yard\r/1.jpg", "the path .* holds a line break or another control character"),
+        ("\x1b[2J.mp4", "the path .* holds a line break or another control character"),
+        ("1\u2028.jpg", "the path .* holds a line break or another control character"),
+    ],
+)
+def test_paths_that_are_no_text_in_one_line(folder: Path, name: str, message: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+    with pytest.raises(KdpsError, match=message) as error:
         find_sources(folder)
-    str(error.value).encode()
+    assert str(error.value).isprintable()
+    # Not all that is no letter does harm.
+    (folder / name).rename(folder / "Foto\u202f1\xa0\u3042.jpg")
+    assert len(find_sources(folder)) == 5
+
+
+def test_cameras_that_are_no_text_in_one_line(folder: Path) -> None:
+    (folder / "list.csv").write_text('path,camera\n1.jpg,"a\nb"\n')
+    with pytest.raises(KdpsError, match=r"the camera 'a\\nb' holds a line break"):
+        find_sources(folder / "list.csv")
+    (folder / "gate\t").symlink_to(folder / "yard")
+    with pytest.raises(KdpsError, match=r"the camera 'gate\\t' holds a line break"):
+        find_sources(folder)
+    assert find_sources(folder, "gate")
 
 
 def test_shares_are_a_partition(folder: Path) -> None:
