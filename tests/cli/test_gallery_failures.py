@@ -137,10 +137,13 @@ def test_a_share_that_goes_away_is_tried_again(
     assert_equal_rows(rows_of(tmp_path / "footage.db"), rows_of(tmp_path / "whole.db"))
 
 
-# Runs a command line with a limit on the size of files, which is to a program as a full disk.
+# Runs a command line with a limit on the size of files, which is to a program as a full disk. Each
+# frame is a commit, of which some are in the index before the disk is full.
 LIMITED = """
 import resource, sys
 from kdps.cli.main import main
+from kdps.footage import build
+build._FRAMES = 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """
@@ -151,12 +154,15 @@ def test_a_full_disk_loses_nothing(build: Run, setup: Any, footage: Path, tmp_pa
     assert build(index=tmp_path / "whole.db") == 0
     arguments = ["--config-file", setup.config, "--weights", setup.weights, "--input", footage]
     command = ["gallery", "build", *arguments, "--index", tmp_path / "footage.db"]
+    command += ["--batch-size", 1]
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "6000", *map(str, command)], capture_output=True, text=True
+        [sys.executable, "-c", LIMITED, "25000", *map(str, command)], capture_output=True, text=True
     )
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if "kdps: error" in line]
     assert len(errors) == 1
     assert "footage.db" in errors[0]
+    stored, whole = rows_of(tmp_path / "footage.db"), rows_of(tmp_path / "whole.db")
+    assert 0 < len(stored) < len(whole)
     assert build() == 0
-    assert_equal_rows(rows_of(tmp_path / "footage.db"), rows_of(tmp_path / "whole.db"))
+    assert_equal_rows(rows_of(tmp_path / "footage.db"), whole)
