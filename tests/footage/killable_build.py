@@ -2,8 +2,8 @@
 """Builds of an index, each in a fork that may be killed; run by test_kill.py.
 
 usage: python killable_build.py JOBS. JOBS is a JSON list of builds with "argv" of the command line
-and "kill": None, or the number of the call of the index, and the seconds after its begin, at which
-the process is killed. Prints the exit statuses as JSON.
+and "death": None, or "seconds" after the begin of the build, or the "number" of the call of the
+index with the "delay" in seconds after its begin. Prints exit status and seconds of each as JSON.
 
 A fork starts in milliseconds where a new process would import for seconds.
 """
@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +42,28 @@ def die_in_a_call(number: int, delay: float) -> None:
 
         return call
 
-    for name in ("upsert", "record"):
+    for name in ("remove", "upsert", "record"):
         setattr(MilvusIndex, name, dying(getattr(MilvusIndex, name)))
 
 
-def run_in_a_fork(job: dict[str, Any]) -> int:
+def run_in_a_fork(job: dict[str, Any]) -> tuple[int, float]:
+    begin, death = time.monotonic(), job["death"] or {}
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             # Small, so that there is much to be interrupted.
             build._ROWS, build._FRAMES = 40, 4
-            if job["kill"] is not None:
-                die_in_a_call(**job["kill"])
+            if "number" in death:
+                die_in_a_call(**death)
             status = kdps(job["argv"])
         finally:
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if "seconds" in death:
+        time.sleep(death["seconds"])
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status, time.monotonic() - begin
 
 
 def main() -> None:
