@@ -8,8 +8,9 @@ import logging
 import sys
 from pathlib import Path
 
-from kdps.cli.model_source import add_model_arguments, add_score_argument, inference_config
+from kdps.cli.model_source import add_model_arguments, model_config
 from kdps.cli.parsers import add_command
+from kdps.config.validation import check_inference
 from kdps.data.image_input import ImageInput
 from kdps.engine.predictor import load_person_finder
 from kdps.errors import KdpsError
@@ -51,7 +52,6 @@ def add_parser(commands: argparse._SubParsersAction, summary: str) -> None:
         metavar="FILE",
         help="image with people, with which the file is compared beside noise; can be repeated",
     )
-    add_score_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         KdpsError: an option or the config is at fault, or the method cannot be exported.
     """
-    cfg = inference_config(args)
+    cfg = model_config(args)
+    check_inference(cfg)
     if args.output.suffix != SUFFIX:
         raise KdpsError(f"--output: {args.output} does not end in {SUFFIX}")
     check_precision(cfg)

@@ -9,6 +9,7 @@ from functools import partial
 from detectron2.config import CfgNode
 
 from kdps.cli.own_modules import add_import_argument, add_own_config
+from kdps.config.detector import detector_node
 from kdps.config.validation import check_inference
 from kdps.engine.setup import load_cfg
 
@@ -61,7 +62,7 @@ def inference_config(args: argparse.Namespace) -> CfgNode:
     if args.score_thresh is not None:
         cfg.TEST.PERSON_SEARCH.SCORE_THRESH = args.score_thresh
         # The detector must not have dropped before what is asked for.
-        heads = cfg.MODEL.ROI_HEADS
-        heads.SCORE_THRESH_TEST = min(heads.SCORE_THRESH_TEST, args.score_thresh)
+        node = detector_node(cfg)
+        node.SCORE_THRESH_TEST = min(node.SCORE_THRESH_TEST, args.score_thresh)
     check_inference(cfg)
     return cfg

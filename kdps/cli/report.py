@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 from kdps.checkpoint.formats import read_weights
 from kdps.cli.model_source import add_model_arguments, model_config
 from kdps.cli.parsers import add_command
+from kdps.config.detector import detector_node
 from kdps.config.validation import check_cfg
 from kdps.errors import KdpsError
 from kdps.evaluation.detections_file import load_detections
@@ -153,8 +154,7 @@ def _notes(args: argparse.Namespace, cfg: CfgNode) -> dict[str, str]:
             files[kind] = str(source)
             files[f"SHA-256 of the {kind}"] = file_hash(Path(source)) or "unknown"
     return {
-        "detections that the model returns": "score above "
-        f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
+        "threshold of the detector": f"{detector_node(cfg).SCORE_THRESH_TEST:g}",
         "command": shlex.join(["kdps", *sys.argv[1:]]),
         "config": args.config_file,
         **files,

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
+from kdps.config.detector import detector_node
 from kdps.data.catalog import get_protocol
 from kdps.data.protocol import GalleryName
 from kdps.evaluation.assemble import ImagePrediction, assemble_for_protocol
@@ -183,7 +184,7 @@ def _model_meta(cfg: CfgNode) -> dict[str, Any]:
         **({"boxes": node.BOXES, "box_shift": node.BOX_SHIFT} if node.BOXES else {}),
         "method": _method_name(cfg),
         "query_mode": cfg.MODEL.PERSON_SEARCH.QUERY_MODE,
-        "detector_score_thresh": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        "detector_score_thresh": detector_node(cfg).SCORE_THRESH_TEST,
         "precision": cfg.TEST.PRECISION,
     }
 

@@ -81,6 +81,14 @@ def test_another_precision_is_refused(export: Run, capsys: pytest.CaptureFixture
     assert "bfloat16, but an exported model computes" in capsys.readouterr().err
 
 
+def test_no_threshold_is_taken_that_a_file_does_not_have(
+    export: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        export(score_thresh=0.9)
+    assert "unrecognized arguments: --score-thresh" in capsys.readouterr().err
+
+
 def test_boxes_of_a_data_set_are_refused(export: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert export("TEST.PERSON_SEARCH.BOXES", "annotated") == 2
     assert "BOXES: 'annotated' has no boxes of single images" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_evaluates_and_writes_page_and_numbers(evaluated: Path) -> None:
     assert len(settings["SHA-256 of the weights"]) == 64
     assert "torch" in settings["versions"]
     assert "commit of this report" in settings
-    assert settings["detections that the model returns"] == "score above 0.05"
+    assert settings["threshold of the detector"] == "0.05"
     assert "EMBEDDING_DIM: 16" in data["config"]
     assert data["training_config"] == "SOLVER: that of the training\n"
     assert "SOLVER: that of the training" in page
