@@ -65,11 +65,11 @@ def _parse() -> argparse.Namespace:
 def _times(config: str, args: argparse.Namespace) -> tuple[dict[str, float], int]:
     """Median seconds of each side, and the number of persons that both find."""
     torch.manual_seed(args.seed)
-    model = build_model(load_cfg(config, ["MODEL.DEVICE", "cpu", *args.opts]))
-    model = ImageToPersons(prepare_for_inference(model)).eval()
+    cfg = load_cfg(config, ["MODEL.DEVICE", "cpu", *args.opts])
+    model = ImageToPersons(prepare_for_inference(build_model(cfg))).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export_onnx(model.model, path)
+        export_onnx(model.model, cfg, path)
         session = open_session(path, torch.get_num_threads())
     image = torch.rand(3, *args.size) * 255
     sides = {

@@ -99,7 +99,13 @@ def run(args: argparse.Namespace) -> None:
     meta = {**detections_meta(cfg, source), "weights_sha256": weights}
     parts = PredictionParts(
         args.output.with_name(args.output.name + ".parts"),
-        {"weights": weights, "config": _what_decides(cfg), "images": images},
+        {
+            "weights": weights,
+            # Files of the same weights, and the model itself, differ in rounding.
+            "exported": file_hash(cfg.MODEL.WEIGHTS) if _is_exported(cfg) else None,
+            "config": _what_decides(cfg),
+            "images": images,
+        },
         {} if args.dataset else _states_of(records),
     )
     predictions = detect_records(cfg, model, records, parts)
@@ -116,10 +122,14 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
+def _is_exported(cfg: CfgNode) -> bool:
+    return cfg.MODEL.WEIGHTS.endswith(SUFFIX)
+
+
 def _load_model(cfg: CfgNode) -> tuple[Callable[..., Any], str]:
     """The model and the hash of its weights."""
-    if cfg.MODEL.WEIGHTS.endswith(SUFFIX):
-        exported = OnnxModel(Path(cfg.MODEL.WEIGHTS))
+    if _is_exported(cfg):
+        exported = OnnxModel(Path(cfg.MODEL.WEIGHTS), cfg)
         return exported, exported.weights
     model = load_for_inference(cfg)
     return model, weights_hash(model)
@@ -135,7 +145,7 @@ def _load_config(args: argparse.Namespace) -> CfgNode:
         cfg.TEST.IMS_PER_BATCH = args.batch_size
     if args.boxes is not None:
         cfg.TEST.PERSON_SEARCH.BOXES = args.boxes
-    if cfg.MODEL.WEIGHTS.endswith(SUFFIX):
+    if _is_exported(cfg):
         check_precision(cfg)
         if cfg.TEST.PERSON_SEARCH.BOXES or args.gt_boxes:
             raise KdpsError("--boxes, --gt-boxes: an exported model embeds no boxes that are given")

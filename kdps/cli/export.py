@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     # What turns out to be wrong is not left behind under the name of a good one.
     unchecked = args.output.with_name(f"unchecked_{args.output.name}")
     try:
-        export_onnx(model, unchecked)
+        export_onnx(model, cfg, unchecked)
         compared = check_onnx(model, unchecked, images)
         unchecked.replace(args.output)
     finally:

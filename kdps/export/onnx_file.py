@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.export.torchscript_patch import patch_builtin_len
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.errors import KdpsError, one_line
+from kdps.export.fixed_settings import fixed_settings
 from kdps.export.session import WEIGHTS_ENTRY, open_session
 from kdps.export.traceable import INPUT, OUTPUTS, ImageToPersons
 from kdps.utils.requirements import require_onnx
@@ -30,13 +32,15 @@ _CHECKED = ((256, 384), (320, 224), (250, 333))
 _TOLERANCE = 1e-4
 
 
-def export_onnx(model: nn.Module, path: Path) -> None:
+def export_onnx(model: nn.Module, cfg: CfgNode, path: Path) -> None:
     """Write a model as an ONNX file: see ``ImageToPersons`` for its input and outputs.
 
-    Height, width and the number of persons are free.
+    Height, width and the number of persons are free. The metadata holds the hash of the weights and
+    the settings that are fixed in the file.
 
     Args:
         model: prepared to run.
+        cfg: its config.
         path: of the file.
 
     Raises:
@@ -68,8 +72,9 @@ def export_onnx(model: nn.Module, path: Path) -> None:
         reason = one_line(str(error).strip().splitlines()[-1] if str(error).strip() else error)
         raise KdpsError(f"{type(model).__name__}: cannot be exported as ONNX ({reason})") from error
     content = onnx.load(str(path))
-    entry = content.metadata_props.add()
-    entry.key, entry.value = WEIGHTS_ENTRY, weights_hash(model)
+    for key, value in {WEIGHTS_ENTRY: weights_hash(model), **fixed_settings(cfg)}.items():
+        entry = content.metadata_props.add()
+        entry.key, entry.value = key, value
     onnx.save(content, str(path))
 
 

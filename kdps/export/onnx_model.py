@@ -12,6 +12,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 
 from kdps.errors import KdpsError
+from kdps.export.fixed_settings import ARCHITECTURE, check_fixed_settings
 from kdps.export.session import WEIGHTS_ENTRY, open_session
 from kdps.export.traceable import INPUT, OUTPUTS
 
@@ -33,19 +34,22 @@ class OnnxModel:
         weights: hash of the weights that the file was made of.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cfg: CfgNode) -> None:
         """
         Args:
             path: of the file.
+            cfg: the config that it was exported with; only what is not fixed in the file may
+                differ.
 
         Raises:
-            KdpsError: the file cannot be read, is none of ``kdps export``, or onnxruntime is
-                missing.
+            KdpsError: the file cannot be read, is none of ``kdps export``, was exported with
+                another config, or onnxruntime is missing.
         """
         self._session = open_session(path)
         entries = self._session.get_modelmeta().custom_metadata_map
-        if WEIGHTS_ENTRY not in entries:
-            raise KdpsError(f"{path}: was not written by kdps export")
+        if not {WEIGHTS_ENTRY, ARCHITECTURE} <= entries.keys():
+            raise KdpsError(f"{path}: was not written by kdps export, or by an older one")
+        check_fixed_settings(cfg, entries, path)
         self.weights = entries[WEIGHTS_ENTRY]
 
     def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:

@@ -7,14 +7,17 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from command_line import Run, runner
 
+from kdps.evaluation.assemble import ImagePrediction
 from kdps.evaluation.detections_file import load_detections
+from kdps.evaluation.prediction_parts import PredictionParts
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
@@ -55,6 +58,34 @@ def test_detect_finds_the_same_with_the_file(
     assert "an exported model embeds no boxes" in capsys.readouterr().err
     assert detect("TEST.PRECISION", "bfloat16") == 2
     assert "bfloat16, but an exported model computes" in capsys.readouterr().err
+    assert detect("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9") == 2
+    assert f"{tmp_path / 'model.onnx'} was exported with 0.05" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_parts_of_another_model_or_file_are_not_taken_over(
+    export: Run, setup: Any, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "model.onnx", tmp_path / "other.onnx"
+    assert export() == 0
+    content = onnx.load(str(file))
+    content.doc_string = "of the same weights and config"
+    onnx.save(content, str(other))
+    found = mock.patch.object(
+        ImagePrediction, "from_output", side_effect=ImagePrediction.from_output
+    )
+    for weights, images in ((setup.weights, 12), (file, 12), (file, 0), (other, 12)):
+        detect = runner(
+            "detect",
+            config_file=setup.config,
+            weights=weights,
+            dataset="tiny_test",
+            output=tmp_path / "d.npz",
+        )
+        # As if each were stopped just before its end.
+        with mock.patch.object(PredictionParts, "remove"), found as computed:
+            assert detect() == 0
+        assert computed.call_count == images, weights
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 
 import kdps.modeling  # noqa: F401  registers the architectures
 from kdps.checkpoint.fingerprint import weights_hash
 from kdps.errors import KdpsError
+from kdps.export.fixed_settings import fixed_settings
 from kdps.export.onnx_file import _unlike, check_onnx, export_onnx, open_session
 from kdps.export.onnx_model import OnnxModel
+from kdps.export.session import WEIGHTS_ENTRY
 from kdps.layers.deformable_conv import DeformableConv
 from kdps.modeling.inference import prepare_for_inference
 from kdps.utils.testing import TINY_METHODS, make_image, tiny_cfg
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 SIZES = ((64, 96), (176, 96), (121, 77))
@@ -39,9 +42,13 @@ ANCHOR_FREE = (
 NOBODY = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.0)
 
 
-def make_model(method: str, *opts: Any) -> torch.nn.Module:
+def make_cfg(method: str, *opts: Any) -> CfgNode:
+    return tiny_cfg(*TINY_METHODS[method], *opts)
+
+
+def make_model(cfg: CfgNode) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = build_model(tiny_cfg(*TINY_METHODS[method], *opts))
+    model = build_model(cfg)
     for part in model.modules():
         if isinstance(part, DeformableConv):
             # Without moves it would be a convolution like any other.
@@ -67,9 +74,10 @@ def same_persons(found: Instances, expected: Instances) -> torch.Tensor:
     [("seqnet", ALL), ("nae", ALL), ("alignps", ANCHOR_FREE), ("roi_alignps", ANCHOR_FREE)],
 )
 def test_outputs_are_those_of_the_model(method: str, opts: tuple[Any, ...], tmp_path: Path) -> None:
-    model, path = make_model(method, *opts), tmp_path / "model.onnx"
-    export_onnx(model, path)
-    exported = OnnxModel(path)
+    cfg, path = make_cfg(method, *opts), tmp_path / "model.onnx"
+    model = make_model(cfg)
+    export_onnx(model, cfg, path)
+    exported = OnnxModel(path, cfg)
     assert exported.weights == weights_hash(model)
     generator = torch.Generator().manual_seed(1)
     counts = set()
@@ -98,7 +106,7 @@ def test_outputs_are_those_of_the_model(method: str, opts: tuple[Any, ...], tmp_
     assert max(counts) > 32
     assert check_onnx(model, path) > 0
     # A file of other weights is told.
-    other = make_model(method, *opts)
+    other = make_model(cfg)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.1)
@@ -108,8 +116,9 @@ def test_outputs_are_those_of_the_model(method: str, opts: tuple[Any, ...], tmp_
 
 @pytest.mark.slow
 def test_nobody_is_nobody(tmp_path: Path) -> None:
-    model, path = make_model("seqnet", *NOBODY), tmp_path / "model.onnx"
-    export_onnx(model, path)
+    cfg, path = make_cfg("seqnet", *NOBODY), tmp_path / "model.onnx"
+    model = make_model(cfg)
+    export_onnx(model, cfg, path)
     assert check_onnx(model, path) == 0
     boxes, scores, embeddings = open_session(path).run(
         None, {"image": np.zeros((3, 70, 90), dtype=np.float32)}
@@ -146,22 +155,47 @@ def test_what_is_no_number_is_never_alike(column: int) -> None:
 
 
 def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
     with pytest.raises(KdpsError, match="InclusiveRPN needs the size of the original image"):
-        export_onnx(make_model("oim"), tmp_path / "model.onnx")
+        export_onnx(make_model(make_cfg("oim")), make_cfg("oim"), path)
     conv = torch.nn.Conv2d(4, 4, 3)
-    grouped = make_model("alignps")
+    cfg = make_cfg("alignps")
+    grouped = make_model(cfg)
     grouped.extra = DeformableConv(conv, deform_groups=2)
     with pytest.raises(KdpsError, match="AlignPS: has deformable convolutions with groups"):
-        export_onnx(grouped, tmp_path / "model.onnx")
+        export_onnx(grouped, cfg, path)
     with pytest.raises(KdpsError, match="Linear detects nobody by itself"):
-        export_onnx(torch.nn.Linear(1, 1), tmp_path / "model.onnx")
-    assert not (tmp_path / "model.onnx").exists()
+        export_onnx(torch.nn.Linear(1, 1), cfg, path)
+    assert not path.exists()
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(KdpsError, match="none.onnx: does not exist"):
-        OnnxModel(tmp_path / "none.onnx")
+        OnnxModel(tmp_path / "none.onnx", tiny_cfg())
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(KdpsError, match="text.onnx: cannot be read as ONNX") as caught:
-        OnnxModel(tmp_path / "text.onnx")
+        OnnxModel(tmp_path / "text.onnx", tiny_cfg())
     assert len(str(caught.value).splitlines()) == 1
+
+
+def write_identity(path: Path, entries: dict[str, str]) -> None:
+    """A file that gives back its input, with this metadata."""
+    own = onnx.helper
+    ends = [own.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "ab"]
+    graph = own.make_graph([own.make_node("Identity", ["a"], ["b"])], "graph", ends[:1], ends[1:])
+    content = own.make_model(graph, opset_imports=[own.make_opsetid("", 19)], ir_version=9)
+    own.set_model_props(content, entries)
+    onnx.save(content, str(path))
+
+
+def test_a_file_is_run_with_the_config_that_it_was_exported_with(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_identity(path, {WEIGHTS_ENTRY: "abc", **fixed_settings(tiny_cfg())})
+    assert OnnxModel(path, tiny_cfg("MODEL.WEIGHTS", "model.onnx")).weights == "abc"
+    message = f"SCORE_THRESH_TEST: is 0.9, but {path} was exported with 0.05, which is fixed in it$"
+    with pytest.raises(KdpsError, match=message):
+        OnnxModel(path, tiny_cfg("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.9))
+    for entries in ({}, {WEIGHTS_ENTRY: "abc"}, fixed_settings(tiny_cfg())):
+        write_identity(path, entries)
+        with pytest.raises(KdpsError, match="was not written by kdps export"):
+            OnnxModel(path, tiny_cfg())
