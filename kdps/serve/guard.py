@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -36,9 +36,10 @@ _HEADERS = {
 class Guard:
     """ASGI middleware that lets through what the page needs and nothing else.
 
-    Refused are other addresses than the page's own, requests that other sites' pages send, bodies
-    that are too large, and bodies that name a file: in Gradio that is a path or an address which
-    the server would read.
+    Refused are other addresses than the page's own, what other sites' pages ask for but by a link
+    to the page, bodies that are too large, and bodies that name a file: in Gradio that is a path or
+    an address which the server would read. Gradio's leave for other sites to read its answers is
+    taken out of them.
 
     Args:
         app: what is guarded.
@@ -58,9 +59,9 @@ class Guard:
         if allowed is None or not allowed.fullmatch(scope["path"]) or ".." in scope["path"]:
             return await _refuse(send, 404, "there is nothing here")
         headers = dict(scope["headers"])
+        if _from_another_site(scope["path"], headers):
+            return await _refuse(send, 403, "another site's page asked for this")
         if scope["method"] == "POST":
-            if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
-                return await _refuse(send, 403, "another site's page asked for this")
             body = await _read(receive, self._max_body)
             if body is None:
                 return await _refuse(send, 413, "the request is too large")
@@ -70,10 +71,27 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_encoded(_HEADERS)]
+                own = [
+                    (name, value)
+                    for name, value in message.get("headers", ())
+                    if not name.lower().startswith(b"access-control-")
+                ]
+                message["headers"] = [*own, *_encoded(_HEADERS)]
             await send(message)
 
         return await self._app(scope, receive, with_headers)
+
+
+def _from_another_site(path: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a page of another origin asks for something, other than by a link to the page."""
+    origin, host = headers.get(b"origin"), headers.get(b"host", b"").lower()
+    # A reverse proxy may have taken the TLS away.
+    if origin is not None and origin.lower() not in (b"http://" + host, b"https://" + host):
+        return True
+    # Browsers send these over TLS, or to their own machine.
+    if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
+        return False
+    return path != "/" or headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:

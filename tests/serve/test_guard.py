@@ -11,9 +11,22 @@ import pytest
 
 from kdps.serve.guard import Guard
 
+HOST = "search.example:7860"
+# Of the guarded application.
+ANSWER = [
+    (b"a", b"b"),
+    (b"Access-Control-Allow-Origin", b"http://other.example"),
+    (b"access-control-allow-credentials", b"true"),
+]
+
 
 def ask(
-    method: str, path: str, body: bytes = b"", *, site: str | None = None, parts: int = 1
+    method: str,
+    path: str,
+    body: bytes = b"",
+    *,
+    asked: dict[str, str] | None = None,
+    parts: int = 1,
 ) -> tuple[int, dict[str, str], bytes | None]:
     """Status, headers, and the body that got through to the application (None if nothing did)."""
     seen: list[bytes] = []
@@ -25,7 +38,7 @@ def ask(
         message = await receive()
         assert not message["more_body"]
         seen.append(message["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.start", "status": 200, "headers": ANSWER})
         await send({"type": "http.response.body", "body": b"ok"})
 
     async def receive() -> dict[str, Any]:
@@ -35,7 +48,9 @@ def ask(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    headers = [] if site is None else [(b"sec-fetch-site", site.encode())]
+    headers = [
+        (name.encode(), value.encode()) for name, value in {"host": HOST, **(asked or {})}.items()
+    ]
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
     asyncio.run(Guard(app, max_body=1000)(scope, receive, send))
     told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -76,9 +91,44 @@ def test_bodies_come_through_whole() -> None:
     assert ask("POST", JOIN, body, parts=7) == (200, ask("POST", JOIN, body)[1], body)
 
 
-def test_bodies_of_other_sites_and_of_any_length_are_refused() -> None:
-    assert ask("POST", JOIN, b"{}", site="cross-site")[0] == 403
-    assert ask("POST", JOIN, b"{}", site="same-origin")[0] == 200
+NAVIGATION = {"sec-fetch-mode": "navigate"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "status"),
+    [
+        ("GET", "/config", {}, 200),
+        ("GET", "/config", {"origin": f"http://{HOST}"}, 200),
+        ("GET", "/config", {"origin": "https://Search.example:7860"}, 200),
+        ("GET", "/config", {"origin": "http://other.example"}, 403),
+        ("GET", "/config", {"origin": "http://search.example"}, 403),
+        ("GET", "/", {"origin": "http://other.example", **NAVIGATION}, 403),
+        ("GET", "/config", {"origin": "null"}, 403),
+        ("POST", JOIN, {"origin": f"http://{HOST}"}, 200),
+        ("POST", JOIN, {"origin": "http://other.example"}, 403),
+        ("GET", "/config", {"sec-fetch-site": "same-origin"}, 200),
+        ("GET", "/config", {"sec-fetch-site": "none"}, 200),
+        ("GET", "/config", {"sec-fetch-site": "cross-site"}, 403),
+        ("GET", "/config", {"sec-fetch-site": "same-site"}, 403),
+        ("GET", "/config", {"sec-fetch-site": "cross-site", **NAVIGATION}, 403),
+        ("GET", "/", {"sec-fetch-site": "cross-site", **NAVIGATION}, 200),
+        ("GET", "/", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, 403),
+        ("GET", "/", {"sec-fetch-site": "cross-site"}, 403),
+        ("POST", JOIN, {"sec-fetch-site": "same-origin"}, 200),
+        ("POST", JOIN, {"sec-fetch-site": "cross-site"}, 403),
+        ("POST", JOIN, {"sec-fetch-site": "cross-site", **NAVIGATION}, 403),
+    ],
+)
+def test_other_sites_can_only_link_to_the_page(
+    method: str, path: str, asked: dict[str, str], status: int
+) -> None:
+    found, headers, body = ask(method, path, b"{}" if method == "POST" else b"", asked=asked)
+    assert found == status
+    assert (body is None) == (status == 403)
+    assert not [name for name in headers if name.lower().startswith("access-control")]
+
+
+def test_bodies_of_any_length_are_refused() -> None:
     fits, long = b'"' + b"a" * 998 + b'"', b'"' + b"a" * 999 + b'"'
     assert ask("POST", JOIN, fits, parts=5)[0] == 200
     assert ask("POST", JOIN, long, parts=5)[::2] == (413, None)

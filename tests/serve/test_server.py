@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,26 @@ from kdps.serve.server import make_server
 SECRET = "the secret of this machine"
 
 
-@pytest.fixture
-def address(desk: SearchDesk) -> Iterator[str]:
-    """Where the page is served."""
+@contextmanager
+def serving(desk: SearchDesk, host: str) -> Iterator[int]:
+    """The port of the loopback interface at which the page of a host is served."""
     with bind("127.0.0.1", 0) as sock:
-        server = make_server(desk, "127.0.0.1")
+        server = make_server(desk, host)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        yield sock.getsockname()[1]
         server.should_exit = True
         thread.join(timeout=30)
+
+
+@pytest.fixture
+def address(desk: SearchDesk) -> Iterator[str]:
+    """Where the page is served."""
+    with serving(desk, "127.0.0.1") as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 class Visitor:
@@ -134,6 +142,22 @@ def test_other_names_and_what_is_not_on_the_page_are_refused(address: str) -> No
     config = requests.get(f"{address}/config", timeout=60).json()
     assert config["analytics_enabled"] is False
     assert requests.get(f"{address}/gradio_api/info", timeout=60).status_code == 404
+
+
+def test_an_open_server_tells_other_sites_nothing(desk: SearchDesk) -> None:
+    with serving(desk, "0.0.0.0") as port:
+
+        def ask(path: str, **headers: str) -> requests.Response:
+            names = {"Host": "search.example", **headers}
+            return requests.get(f"http://127.0.0.1:{port}{path}", headers=names, timeout=60)
+
+        foreign = ask("/config", Origin="http://other.example")
+        assert foreign.status_code == 403
+        assert "footage" not in foreign.text
+        own = ask("/config", Origin="http://search.example")
+        assert own.status_code == 200
+        for answer in (foreign, own, ask("/", Origin="http://search.example")):
+            assert not [name for name in answer.headers if "access-control" in name.lower()]
 
 
 def test_an_address_in_use_takes_one_line() -> None:
