@@ -62,7 +62,7 @@ class Guard:
         if _from_another_site(scope["path"], headers):
             return await _refuse(send, 403, "another site's page asked for this")
         if scope["method"] == "POST":
-            body = await _read(receive, self._max_body)
+            body = await _read(receive, headers, self._max_body)
             if body is None:
                 return await _refuse(send, 413, "the request is too large")
             if _names_a_file(body):
@@ -94,16 +94,19 @@ def _from_another_site(path: str, headers: Mapping[bytes, bytes]) -> bool:
     return path != "/" or headers.get(b"sec-fetch-mode") != b"navigate"
 
 
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The body of a request; None if it is longer."""
-    body = b""
+async def _read(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes | None:
+    """The body of a request; None if it is longer, or is said to be, which is not waited for."""
+    if int(headers.get(b"content-length", 0)) > limit:
+        return None
+    # Adding to bytes would copy all of them for each piece that comes.
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if len(body) > limit:
             return None
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
