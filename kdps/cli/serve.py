@@ -11,7 +11,7 @@ from kdps.cli.model_source import add_model_arguments, add_score_argument, infer
 from kdps.cli.parsers import add_command
 from kdps.errors import KdpsError
 from kdps.search.indexed import open_searcher
-from kdps.serve.address import LOOPBACK, bind, is_loopback
+from kdps.serve.address import LOOPBACK, bind, is_loopback, url_host
 from kdps.serve.desk import SearchDesk
 from kdps.utils.requirements import require_gradio
 
@@ -81,9 +81,7 @@ def run(args: argparse.Namespace) -> None:
             logger.warning(
                 "--host: everyone who can reach %s can search and see the footage", args.host
             )
-        port = sock.getsockname()[1]
-        sys.stdout.write(
-            f"Serving {len(desk)} persons at http://{args.host}:{port} (Ctrl+C ends)\n"
-        )
+        address = f"http://{url_host(args.host)}:{sock.getsockname()[1]}"
+        sys.stdout.write(f"Serving {len(desk)} persons at {address} (Ctrl+C ends)\n")
         sys.stdout.flush()
         make_server(desk, args.host).run(sockets=[sock])

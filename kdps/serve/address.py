@@ -22,7 +22,17 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise KdpsError(f"--host, --port: {host}:{port} cannot be served at ({reason})") from error
+        place = f"{url_host(host)}:{port}"
+        raise KdpsError(f"--host, --port: {place} cannot be served at ({reason})") from error
+
+
+def url_host(host: str) -> str:
+    """The host as addresses of pages and browsers write it: IPv6 in short, and in brackets."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == 6 else host
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from uvicorn import Config, Server
 
-from kdps.serve.address import LOOPBACK, is_loopback
+from kdps.serve.address import LOOPBACK, is_loopback, url_host
 from kdps.serve.desk import SearchDesk
 from kdps.serve.guard import Guard
 from kdps.serve.page import make_page
@@ -30,7 +30,7 @@ def make_server(desk: SearchDesk, host: str) -> Server:
     """
     middleware = [Middleware(Guard, max_body=desk.max_bytes * 4 // 3 + _AROUND_IMAGE)]
     if is_loopback(host):
-        names = [host, LOOPBACK, "localhost"]
+        names = [url_host(host), LOOPBACK, "localhost"]
         middleware.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=names))
     app = FastAPI(middleware=middleware, docs_url=None, redoc_url=None, openapi_url=None)
     gradio.mount_gradio_app(app, make_page(desk), path="/", **_settings())

@@ -7,9 +7,13 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from command_line import Run, runner
+
+from kdps.errors import KdpsError
+from kdps.serve.address import bind
 
 pytest.importorskip("gradio")
 
@@ -31,6 +35,7 @@ def serve(setup: Any, tmp_path: Path) -> Run:
         ({}, "--index: .*none.db does not exist; kdps gallery build makes it"),
         ({"max_upload": 0}, "--max-upload: must be above 0"),
         ({"port": 100_000}, "--host, --port: 127.0.0.1:100000 cannot be served at"),
+        ({"host": "::1", "port": 100_000}, r"--host, --port: \[::1\]:100000 cannot be served at"),
         ({"host": "nowhere.invalid"}, "--host, --port: nowhere.invalid:0 cannot be served at"),
         ({"score_thresh": 2}, "SCORE_THRESH"),
     ],
@@ -43,6 +48,20 @@ def test_errors_take_one_line(
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if "kdps: error" in line]
     assert re.search(message, line)
+
+
+def test_the_address_told_is_one_that_a_browser_takes(
+    serve: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        bind("::1", 0).close()
+    except KdpsError as error:
+        pytest.skip(f"no IPv6 loopback: {error}")
+    monkeypatch.setattr("kdps.cli.serve.open_searcher", mock.MagicMock())
+    monkeypatch.setattr("kdps.cli.serve.SearchDesk", mock.MagicMock())
+    monkeypatch.setattr("kdps.serve.server.make_server", mock.MagicMock())
+    assert serve(host="::1") == 0
+    assert re.search(r" at http://\[::1\]:\d+ ", capsys.readouterr().out)
 
 
 def test_the_extra_is_named(

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from kdps.errors import KdpsError
-from kdps.serve.address import bind, is_loopback
+from kdps.serve.address import bind, is_loopback, url_host
 from kdps.serve.desk import SearchDesk
 
 pytest.importorskip("gradio")
@@ -26,9 +26,9 @@ SECRET = "the secret of this machine"
 
 
 @contextmanager
-def serving(desk: SearchDesk, host: str) -> Iterator[int]:
-    """The port of the loopback interface at which the page of a host is served."""
-    with bind("127.0.0.1", 0) as sock:
+def serving(desk: SearchDesk, host: str, at: str = "127.0.0.1") -> Iterator[int]:
+    """The port at which the page of a host is served, at an address of this machine."""
+    with bind(at, 0) as sock:
         server = make_server(desk, host)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
@@ -158,6 +158,25 @@ def test_an_open_server_tells_other_sites_nothing(desk: SearchDesk) -> None:
         assert own.status_code == 200
         for answer in (foreign, own, ask("/", Origin="http://search.example")):
             assert not [name for name in answer.headers if "access-control" in name.lower()]
+
+
+def test_the_page_is_served_by_ipv6(desk: SearchDesk) -> None:
+    try:
+        bind("::1", 0).close()
+    except KdpsError as error:
+        pytest.skip(f"no IPv6 loopback: {error}")
+    # The other way to write it is none that browsers send.
+    for host in ("::1", "0:0:0:0:0:0:0:1"):
+        with serving(desk, host, at="::1") as port:
+            assert requests.get(f"http://{url_host(host)}:{port}/config", timeout=60).ok
+            other = {"Host": f"[::2]:{port}"}
+            answer = requests.get(f"http://[::1]:{port}/config", headers=other, timeout=60)
+            assert answer.status_code == 400
+
+
+def test_hosts_in_addresses_of_pages() -> None:
+    assert url_host("::1") == url_host("0:0:0:0:0:0:0:1") == "[::1]"
+    assert [url_host(host) for host in ("127.0.0.1", "a.example")] == ["127.0.0.1", "a.example"]
 
 
 def test_an_address_in_use_takes_one_line() -> None:
