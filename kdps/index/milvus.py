@@ -68,10 +68,14 @@ class MilvusIndex:
         self.where = where
         self._pymilvus = require_pymilvus()
         self._loaded: set[str] = set()
-        with self._told():
-            self._client = self._pymilvus.MilvusClient(
-                where, token=os.environ.get(TOKEN_VARIABLE, ""), timeout=_TIMEOUT
-            )
+        try:
+            with self._told():
+                self._client = self._pymilvus.MilvusClient(
+                    where, token=os.environ.get(TOKEN_VARIABLE, ""), timeout=_TIMEOUT
+                )
+        except ValueError as error:
+            # pymilvus lets through what Python says of an address whose port is none.
+            raise KdpsError(f"--index: {where} cannot be opened ({one_line(error)})") from error
         try:
             self.identity = self._open(identity)
         except BaseException:

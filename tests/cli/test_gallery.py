@@ -323,6 +323,7 @@ def test_unreadable_sources_are_told_and_not_tried_again(
         ({"batch_size": 0}, "--batch-size: must be at least 1"),
         ({"index": "index.faiss"}, r"neither a local file that ends in \.db"),
         ({"index": "http://127.0.0.1:9"}, "http://127.0.0.1:9: .*server unavailable"),
+        ({"index": "http://127.0.0.1:abc"}, "--index: http://127.0.0.1:abc cannot be opened"),
         ({"weights": None}, "MODEL.WEIGHTS"),
     ],
 )

@@ -1,6 +1,7 @@
 # Copyright (c) kdps contributors. Licensed under the Apache License, Version 2.0.
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from footage import make_sightings
 
 from kdps.errors import KdpsError
 from kdps.index.base import ModelIdentity
+from kdps.index.expiry import expire
 from kdps.index.opening import open_index
 from kdps.index.records import SourceRecord
+from kdps.index.selection import Selection
 from kdps.utils.noise import quiet_known_noise
 from kdps.utils.requirements import require_faiss, require_pymilvus
 
@@ -129,6 +132,15 @@ def test_a_server_by_its_address(server: tuple, capfd: pytest.CaptureFixture[str
         with pytest.raises(KdpsError, match=f"{where}: .*server unavailable"), open_index(where):
             pass
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["http://localhost:abc", "http://localhost:99999", "http://[::1"])
+def test_addresses_that_are_none(where: str) -> None:
+    message = f"^--index: {re.escape(where)} cannot be opened .*$"
+    with pytest.raises(KdpsError, match=message), open_index(where):
+        pass
+    with pytest.raises(KdpsError, match=message):
+        expire(where, Selection(without=("a",)))
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
