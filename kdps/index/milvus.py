@@ -109,11 +109,10 @@ class MilvusIndex:
         with self._told():
             self._client.upsert(_SIGHTINGS, to_rows(sightings), timeout=_TIMEOUT)
 
-    def remove(self, sources: Sequence[str], after: int | None = None) -> None:
-        """Remove the sightings of some sources, or only those of frames later than ``after``."""
+    def remove(self, sources: Sequence[str], after: int) -> None:
+        """Remove the sightings of some sources in frames later than ``after``."""
         if sources:
-            late = "" if after is None else f" and frame > {after}"
-            self._delete(is_one_of("source", sources) + late)
+            self._delete(f"{is_one_of('source', sources)} and frame > {after}")
 
     def remove_selected(self, selection: Selection) -> int:
         """Remove what a selection is about; what is known of its sources stays.

@@ -13,7 +13,7 @@ from kdps.errors import KdpsError
 from kdps.index.base import ModelIdentity
 from kdps.index.expiry import expire
 from kdps.index.opening import open_index
-from kdps.index.records import SourceRecord
+from kdps.index.records import BEFORE_ALL, SourceRecord
 from kdps.index.selection import Selection
 from kdps.utils.noise import quiet_known_noise
 from kdps.utils.requirements import require_faiss, require_pymilvus
@@ -53,7 +53,7 @@ def test_removing_what_no_record_speaks_of(where: str) -> None:
         index.upsert(make_sightings(5, source="/footage/b.mp4"))
         index.remove(["/footage/a.mp4"], after=2)
         assert len(index) == 8
-        index.remove(["/footage/a.mp4", "/footage/b.mp4"])
+        index.remove(["/footage/a.mp4", "/footage/b.mp4"], BEFORE_ALL)
         assert len(index) == 0
         index.upsert(make_sightings(5))
         assert len(index) == 5
