@@ -67,12 +67,9 @@ def run(args: argparse.Namespace) -> None:
     limit = _limit(args)
     # The end of a selection is part of it.
     selection = Selection(cameras=tuple(args.camera), end=limit.later(-1))
-    try:
-        told = f"persons seen before {limit}"
-    except OverflowError as error:
-        raise KdpsError(f"--before: {args.before} is outside of all dates in UTC") from error
     done = expire(args.index, selection, _PATIENCE)
-    sys.stdout.write(f"Removed {done.removed} {told}; {args.index} holds {done.left}.\n")
+    removed = f"Removed {done.removed} persons seen before {limit}"
+    sys.stdout.write(f"{removed}; {args.index} holds {done.left}.\n")
     if done.undated:
         sys.stdout.write(
             f"{done.undated} of them have no date and never expire; build with --start, or with a "

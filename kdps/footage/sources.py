@@ -106,7 +106,7 @@ def find_sources(
     if not sources:
         kinds = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
         raise KdpsError(f"--input: {place} holds no image or video ({kinds})")
-    for name in {camera or source.camera for source in sources}:
+    for name in dict.fromkeys(camera or source.camera for source in sources):
         _check_text(name, "the camera")
     return [
         Source(

@@ -15,9 +15,16 @@ from typing import Any
 import numpy as np
 
 from kdps.errors import KdpsError, one_line
+from kdps.footage.moments import Clock, Moment
 from kdps.utils.requirements import require_av
 
 logger = logging.getLogger(__name__)
+
+# Seconds; less may be disorder.
+_JUMP = 1
+# Formats (.mpg) in which few frames have a time stamp: the others' are counted on from these, which
+# comes to other numbers from the middle of a video than from its beginning.
+_GUESSED_STAMPS = ("mpeg",)
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class VideoFrame:
 
     Attributes:
         stamp: its time stamp, in the unit of the stream.
-        microseconds: since the beginning of the video.
+        microseconds: since the beginning of the video, rounded down: ``frame_after`` finds it by
+            them.
         image: (H, W, 3) uint8 in BGR order.
     """
 
@@ -38,7 +46,8 @@ class VideoFrame:
 class VideoReader:
     """Reads a video, of which it holds one frame at a time.
 
-    Damaged parts are left out.
+    Damaged parts are left out. Where time stamps jump back, as where recordings were joined,
+    reading ends: frames are known by their stamps.
 
     Attributes:
         path: of the video.
@@ -90,22 +99,22 @@ class VideoReader:
         """
         with self._stream() as stream:
             begin, unit = stream.start_time or 0, stream.time_base
-            last = None
-            if after is not None:
-                last = _span(after - begin, unit, rate)
-                self._seek(stream, after)
-            for frame in self._decoded(stream):
+            last = None if after is None else _span(after - begin, unit, rate)
+            latest = begin
+            for frame in self._decoded(stream) if after is None else self._after(stream, after):
                 if frame.pts is None:
                     raise KdpsError(f"video {self.path}: its frames have no time stamps")
+                if (latest - frame.pts) * unit > _JUMP:
+                    when = Moment(Clock.RECORDING, _microseconds(latest - begin, unit))
+                    self.cut = f"time stamps jump back after {when}"
+                    return
+                latest = max(latest, frame.pts)
                 span = _span(frame.pts - begin, unit, rate)
                 if last is not None and span <= last:
                     continue
                 last = span
-                yield VideoFrame(
-                    frame.pts,
-                    round((frame.pts - begin) * unit * 1_000_000),
-                    frame.to_ndarray(format="bgr24"),
-                )
+                microseconds = _microseconds(frame.pts - begin, unit)
+                yield VideoFrame(frame.pts, microseconds, frame.to_ndarray(format="bgr24"))
 
     def frame_at(self, stamp: int) -> VideoFrame:
         """The frame with a time stamp, or the next one.
@@ -128,11 +137,34 @@ class VideoReader:
             stamp = (stream.start_time or 0) + math.ceil(offset)
         return self.frame_at(stamp)
 
-    def _seek(self, stream: Any, stamp: int) -> None:
-        try:
-            stream.container.seek(stamp, stream=stream)
-        except self._av.FFmpegError:
-            logger.debug("%s: cannot be sought in, is read from its beginning", self.path)
+    def _after(self, stream: Any, stamp: int) -> Iterator[Any]:
+        """Frames that all later than a time stamp are among, from a key frame before them on.
+
+        In containers without an index (.ts, .mpg, some .avi) a seek may land later than it should,
+        so that it is checked where it did.
+        """
+        known = self.damaged, self.cut
+        second = math.ceil(1 / stream.time_base)
+        place, back = stamp + 1, second
+        exact = stream.container.format.name not in _GUESSED_STAMPS
+        while exact and place > (stream.start_time or 0):
+            try:
+                stream.container.seek(place, stream=stream)
+            except self._av.FFmpegError:
+                logger.debug("%s: cannot be sought in, is read from its beginning", self.path)
+                break
+            frames = self._decoded(stream)
+            # What comes before a key frame lacks what it is predicted from.
+            first = next((frame for frame in frames if frame.key_frame), None)
+            self.damaged, self.cut = known
+            if first is not None and first.pts is not None and first.pts <= stamp + 1:
+                yield first
+                yield from frames
+                return
+            place, back = stamp + 1 - back, 2 * back
+        # Not by a seek, which may not lead there either.
+        with self._stream() as unmoved:
+            yield from self._decoded(unmoved)
 
     def _decoded(self, stream: Any) -> Iterator[Any]:
         packets = stream.container.demux(stream)
@@ -164,6 +196,10 @@ class VideoReader:
 def _span(offset: int, unit: Fraction, rate: float | None) -> int:
     """Number of the span that a time stamp (since the beginning) falls into."""
     return offset if rate is None else math.floor(offset * unit * Fraction(rate))
+
+
+def _microseconds(offset: int, unit: Fraction) -> int:
+    return math.floor(offset * unit * 1_000_000)
 
 
 def _reason(error: Exception) -> str:

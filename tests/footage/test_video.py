@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from footage import grey_frames, write_video
 
 from kdps.errors import KdpsError
-from kdps.footage.video import VideoReader
+from kdps.footage.video import VideoFrame, VideoReader
 
 # Uneven: a camera that drops frames. In milliseconds.
 STAMPS = [0, 40, 90, 480, 530, 900, 1010, 1490, 1530, 2400, 2450, 2800]
@@ -56,6 +58,63 @@ def test_single_frames(video: Path) -> None:
     assert reader.seconds() == pytest.approx(2.8, abs=0.2)
     assert reader.seconds(after=2400) == pytest.approx(0.4, abs=0.2)
     assert reader.seconds(after=9000) == 0
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("a.mkv", "libx264"),
+        ("a.mp4", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.ts", "mpeg2video"),
+        ("a.mpg", "mpeg2video"),
+        ("a.avi", "mpeg4"),
+    ],
+    ids="-".join,
+)
+def reordered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two and a half seconds with frames that are predicted from later ones."""
+    name, codec = request.param
+    path = tmp_path_factory.mktemp("reordered") / name
+    frames = [np.full((64, 80, 3), 4 * i, dtype=np.uint8) for i in range(60)]
+    write_video(path, frames, range(60), 25, codec, b_frames=2)
+    return path
+
+
+def assert_same(frames: Sequence[VideoFrame], expected: Sequence[VideoFrame]) -> None:
+    assert [frame.stamp for frame in frames] == [frame.stamp for frame in expected]
+    for frame, other in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
+def test_each_frame_is_found_by_its_stamp_in_any_container(reordered: Path) -> None:
+    reader = VideoReader(reordered)
+    whole = list(reader.frames())
+    assert len(whole) == 60
+    for frame in whole:
+        assert_same([reader.frame_at(frame.stamp)], [frame])
+        assert_same([reader.frame_after(frame.microseconds)], [frame])
+    assert reader.fault == ""
+
+
+@pytest.mark.parametrize("rate", [None, 4.0])
+def test_going_on_takes_the_same_frames_in_any_container(
+    reordered: Path, rate: float | None
+) -> None:
+    whole = list(VideoReader(reordered).frames(rate))
+    for done, frame in enumerate(whole, 1):
+        assert_same(list(VideoReader(reordered).frames(rate, frame.stamp)), whole[done:])
+
+
+def test_a_recording_that_was_joined_is_read_up_to_where_time_jumps_back(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.ts", grey_frames(30), range(30), 25, "mpeg2video")
+    once = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "joined.ts").write_bytes(once + once)
+    reader = VideoReader(tmp_path / "joined.ts")
+    assert numbers(list(reader.frames())) == list(range(30))
+    assert reader.fault == (
+        "reading ended before the end (time stamps jump back after 00:00:01.160)"
+    )
 
 
 def test_time_counts_from_the_first_frame(tmp_path: Path) -> None:

@@ -14,10 +14,18 @@ from kdps.index.opening import open_index
 from kdps.index.sightings import Sightings, concatenate, sighting_key
 
 
-def write_video(path: Path, images: Sequence[np.ndarray], stamps: Sequence[int], unit: int) -> None:
+def write_video(
+    path: Path,
+    images: Sequence[np.ndarray],
+    stamps: Sequence[int],
+    unit: int,
+    codec: str = "mpeg4",
+    b_frames: int = 0,
+) -> None:
     """Write BGR images as a video with these time stamps, in 1 / ``unit`` seconds."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
+        stream = container.add_stream(codec, rate=25)
+        stream.codec_context.max_b_frames = b_frames
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 4_000_000
