@@ -81,7 +81,8 @@ def find_sources(
     """The images and videos of a folder with its subfolders, of a list, or one alone.
 
     In a folder, each subfolder is a camera. What lies directly in it: the images are of one camera
-    with the folder's name, and each video is of its own. Links are followed; cameras have the names
+    with the folder's name, and each video is of its own. Subfolders whose names begin with a dot
+    are left out. Links are followed; cameras have the names
     of links, not of what these lead to, and of several names of a file the first counts. A list is
     a text file (.txt) with a path on each line, or a table (.csv) with the columns path, camera and
     time, of which the last two may be missing or empty; paths count from the list's folder.
@@ -143,7 +144,8 @@ def _of_folder(folder: Path) -> list[Source]:
             folders.clear()
             continue
         walked.add(real)
-        folders.sort()
+        # Stores of what links lead to, thumbnails and what was thrown away.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = Path(place).relative_to(folder).as_posix()
         for name in sorted(files):
             path = Path(place) / name

@@ -85,8 +85,9 @@ class Guard:
 def _from_another_site(path: str, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a page of another origin asks for something, other than by a link to the page."""
     origin, host = headers.get(b"origin"), headers.get(b"host", b"").lower()
-    # A reverse proxy may have taken the TLS away.
-    if origin is not None and origin.lower() not in (b"http://" + host, b"https://" + host):
+    # A reverse proxy may have taken the TLS away, and may name the port that browsers leave out.
+    own = (b"http://" + host.removesuffix(b":80"), b"https://" + host.removesuffix(b":443"))
+    if origin is not None and origin.lower() not in own:
         return True
     # Browsers send these over TLS, or to their own machine.
     if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):

@@ -106,6 +106,14 @@ def test_links_are_followed(folder: Path, tmp_path: Path) -> None:
     assert again.items() <= found.items()
 
 
+def test_stores_of_what_links_lead_to_are_no_cameras(folder: Path) -> None:
+    before = {s.camera for s in find_sources(folder)}
+    (folder / ".git" / "objects").mkdir(parents=True)
+    (folder / "yard" / "2.PNG").rename(folder / ".git" / "objects" / "2.PNG")
+    (folder / "yard" / "2.PNG").symlink_to(folder / ".git" / "objects" / "2.PNG")
+    assert {s.camera for s in find_sources(folder)} == before
+
+
 def test_links_give_no_source_twice(folder: Path) -> None:
     before = {s.path: s.camera for s in find_sources(folder)}
     (folder / "yard" / "loop").symlink_to(folder)

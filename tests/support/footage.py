@@ -20,16 +20,27 @@ def write_video(
     stamps: Sequence[int],
     unit: int,
     codec: str = "mpeg4",
-    b_frames: int = 0,
+    group: int = 5,
+    between: int = 0,
 ) -> None:
-    """Write BGR images as a video with these time stamps, in 1 / ``unit`` seconds."""
+    """Write BGR images as a video with these time stamps, in 1 / ``unit`` seconds.
+
+    Args:
+        path: of the video; its end names the container.
+        images: each (H, W, 3) uint8.
+        stamps: one of each image.
+        unit: parts of a second.
+        codec: as FFmpeg calls its encoder.
+        group: pictures from one key picture to the next.
+        between: pictures in a row that refer to later ones (B-frames).
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
-        stream.codec_context.max_b_frames = b_frames
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 4_000_000
-        stream.gop_size = 5
+        stream.gop_size = group
+        stream.codec_context.max_b_frames = between
         stream.codec_context.time_base = stream.time_base = Fraction(1, unit)
         for image, stamp in zip(images, stamps, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
