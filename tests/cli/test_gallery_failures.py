@@ -112,10 +112,11 @@ def test_a_share_that_goes_away_is_tried_again(
         return read_bgr(path)
 
     class CutReader(VideoReader):
+        fault = "reading ended before the end (Input/output error)"
+
         def frames(self, *arguments: Any) -> Iterator[VideoFrame]:
             yield from itertools.islice(super().frames(*arguments), 3)
             footage.rename(away)
-            self.cut = "Input/output error"
 
     capsys.readouterr()
     for name, double, looked_at, faults in (
