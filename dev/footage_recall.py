@@ -159,7 +159,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--truth-rate", type=float, required=True, help="its frames per second")
     parser.add_argument("--truth-scale", type=float, default=1.0, help="from its pixels to ours")
     parser.add_argument("--from", dest="start", default="0:00", metavar="TIME")
-    parser.add_argument("--to", dest="end", default="9999:00:00", metavar="TIME")
+    parser.add_argument("--to", dest="end", default="1000:00:00", metavar="TIME")
     parser.add_argument("--gap", type=float, default=10.0, help="seconds")
     parser.add_argument("--top-k", type=int, default=20)
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")

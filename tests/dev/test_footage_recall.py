@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from footage_recall import NOBODY, _row, label, of_video, read_truth
+from footage_recall import NOBODY, _parse, _row, label, of_video, read_truth
 
-from kdps.footage.moments import Clock, Moment
+from kdps.footage.moments import Clock, Moment, parse_moment
 from kdps.index.base import ModelIdentity
 from kdps.index.faiss_index import FaissIndex
 
@@ -66,3 +66,11 @@ def test_other_footage_and_other_clocks_are_no_evidence():
     dated = replace(sightings, clocks=np.full(1, Clock.DATE, dtype=np.int8))
     with pytest.raises(SystemExit, match="build it without --start"):
         of_video(dated, Path("/footage/a.mp4"))
+
+
+def test_without_an_end_all_of_the_video_is_meant(monkeypatch):
+    needed = ("config-file", "weights", "video", "index", "truth", "truth-rate")
+    monkeypatch.setattr("sys.argv", ["footage_recall", *(f"--{name}=1" for name in needed)])
+    args = _parse()
+    assert parse_moment(args.start, "--from") == Moment(Clock.RECORDING, 0)
+    assert parse_moment(args.end, "--to").microseconds >= 1000 * 3600 * 1_000_000
